@@ -1,0 +1,1 @@
+"""Discovery, node health, requests to agents, deployments."""

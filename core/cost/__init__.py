@@ -1,0 +1,1 @@
+"""Measure layers and nodes; predict what a plan will cost."""

@@ -1,0 +1,1 @@
+"""Read a model: graph, shapes, parameters, work per layer, legal cuts; the library; reference architectures."""

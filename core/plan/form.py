@@ -1,0 +1,127 @@
+"""The one intermediate form: a plan is a dataflow of shards joined by routes.
+
+Rules that every compiler keeps and every reader may rely on:
+
+* A shard runs as soon as all its inputs for a micro-batch have come; it runs once per micro-batch of its replica.
+* A micro-batch goes through exactly one replica; a route never joins shards of different replicas.
+* Every shard input is fed by exactly one route (or, later, several that a merge graph joins); every shard output that
+  nobody reads has been removed.
+* Every shard is an ancestor of a route to the client, so when all results of a micro-batch are in, it is finished.
+* Graphs and weights are blobs named by the SHA-256 of their bytes; the plan itself holds neither.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NewType
+
+from msgspec import Struct
+
+NodeId = NewType("NodeId", str)
+"""A node's long-term CurveZMQ public key, Z85, 40 characters."""
+ShardId = NewType("ShardId", int)
+Sha256 = NewType("Sha256", str)
+"""Lower-case hexadecimal, 64 characters."""
+
+CLIENT: Final = ShardId(-1)
+"""The producer of the model's inputs and the consumer of its outputs."""
+
+
+class Port(Struct, frozen=True):
+    """A named input or output of a shard. ``shape`` has None for dimensions that change from micro-batch to micro-batch."""
+
+    name: str
+    dtype: str
+    """numpy name: float32, int64, uint8, bool, float16, ..."""
+    shape: tuple[int | None, ...] | None
+    """None: even the rank is unknown."""
+
+
+class Weight(Struct, frozen=True):
+    """An initializer of a shard's graph that is declared external and fed from a blob (raw little-endian bytes)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    blob: Sha256
+    nbytes: int
+
+
+class Shard(Struct, frozen=True):
+    """What one node executes in one step."""
+
+    id: ShardId
+    node: NodeId
+    label: str
+    """For people: "layers 0-57", "whole model"."""
+    replica: int
+    stage: int
+    rank: int
+    graph: Sha256
+    """A serialized ONNX ModelProto without the weights below."""
+    graph_nbytes: int
+    weights: tuple[Weight, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    activation_bytes: int
+    """Estimated peak of live intermediate tensors while one micro-batch runs."""
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum({w.blob: w.nbytes for w in self.weights}.values())
+
+
+class Route(Struct, frozen=True):
+    """One tensor's way from a producer to a consumer; either may be CLIENT."""
+
+    producer: ShardId
+    tensor: str
+    """Name at the producer: a shard's output, or a model input when the producer is CLIENT."""
+    consumer: ShardId
+    target: str
+    """Name at the consumer: a shard's input, or a model output when the consumer is CLIENT."""
+    codec: str = "raw"
+
+
+class PlanRequest(Struct, frozen=True):
+    """What a person asks for; compiling the same request on the same model always gives the same plan."""
+
+    strategy: str
+    """single | replicate | pipeline"""
+    nodes: tuple[NodeId, ...]
+    """In order: stage or replica i runs on nodes[i]."""
+    micro_batch: int
+    """Items that travel together; equals the model's own batch where that is fixed."""
+    cuts: tuple[int, ...] | None = None
+    """pipeline: layer indices at which a new stage begins, increasing, len(nodes) - 1 of them. None: balanced by cost."""
+
+
+class Plan(Struct, frozen=True):
+    """A request worked out for one model."""
+
+    model: Sha256
+    model_name: str
+    request: PlanRequest
+    shards: tuple[Shard, ...]
+    routes: tuple[Route, ...]
+    notes: tuple[str, ...] = ()
+    """What a person should know: recomputed subgraphs, padded batches, ..."""
+
+    @property
+    def replicas(self) -> int:
+        return 1 + max(s.replica for s in self.shards)
+
+    def shard(self, shard_id: ShardId) -> Shard:
+        return next(s for s in self.shards if s.id == shard_id)
+
+    def on_node(self, node: NodeId) -> tuple[Shard, ...]:
+        return tuple(s for s in self.shards if s.node == node)
+
+
+class PlanFile(Struct, frozen=True, kw_only=True):
+    """A plan as saved by ``shardboard plan --save``: the request and the names a person knows, compiled again on load."""
+
+    format: int = 1
+    model: Sha256
+    model_name: str
+    request: PlanRequest
+    node_names: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""Jobs: sources, the coordinator, sinks, metrics, history."""

@@ -1,0 +1,1 @@
+"""Messages, tensor frames, keys and trust. The only package that imports zmq."""
