@@ -27,7 +27,7 @@ CLIENT: Final = ShardId(-1)
 
 
 class Port(Struct, frozen=True):
-    """A named input or output of a shard. ``shape`` has None for dimensions that change from micro-batch to micro-batch."""
+    """A named input or output of a shard. ``shape`` has None for dimensions that change between micro-batches."""
 
     name: str
     dtype: str
@@ -92,7 +92,7 @@ class PlanRequest(Struct, frozen=True):
     micro_batch: int
     """Items that travel together; equals the model's own batch where that is fixed."""
     cuts: tuple[int, ...] | None = None
-    """pipeline: layer indices at which a new stage begins, increasing, len(nodes) - 1 of them. None: balanced by cost."""
+    """pipeline: layers at which a new stage begins, increasing, len(nodes) - 1 of them. None: balanced by cost."""
 
 
 class Plan(Struct, frozen=True):
@@ -118,7 +118,7 @@ class Plan(Struct, frozen=True):
 
 
 class PlanFile(Struct, frozen=True, kw_only=True):
-    """A plan as saved by ``shardboard plan --save``: the request and the names a person knows, compiled again on load."""
+    """A plan as saved by ``shardboard plan --save``: the request and names a person knows; compiled again on load."""
 
     format: int = 1
     model: Sha256

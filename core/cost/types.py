@@ -1,0 +1,55 @@
+"""What was measured of a model, and what is predicted for a plan. Seconds and bytes throughout."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from core.plan.form import NodeId, Sha256
+
+
+class Profile(Struct, frozen=True):
+    """Time of each layer of a model, measured on this workstation."""
+
+    model: Sha256
+    batch: int
+    """Items in the micro-batch that was timed."""
+    threads: int
+    layer_seconds: tuple[float, ...]
+    """One per layer of the model, for one micro-batch; they add up to ``total_seconds``."""
+    total_seconds: float
+    """The whole model in one session with onnxruntime's fusions, for one micro-batch."""
+    base_bytes: int = 0
+    """Resident memory that onnxruntime itself and a session take beside weights and activations."""
+
+
+class NodePrediction(Struct, frozen=True):
+    node: NodeId
+    compute_s: float
+    """Per micro-batch that the node handles."""
+    weight_bytes: int
+    activation_bytes: int
+    """Of all micro-batches the node holds at once."""
+    memory_bytes: int
+    """Weights, activations and the runtime's own base."""
+    sent_bytes: int
+    """Tensors that leave the node, per micro-batch it handles."""
+    share: float
+    """Busy share at steady state, 0..1; 1.0 is the bottleneck."""
+
+
+class Prediction(Struct, frozen=True):
+    throughput: float
+    """Items per second at steady state."""
+    latency_s: float
+    """One micro-batch through an idle cluster; the slowest replica's where there are several."""
+    nodes: tuple[NodePrediction, ...]
+    """In the order of the request's nodes."""
+    bottleneck: NodeId
+    efficiency: float
+    """Throughput against the sum of what each node would do with the whole model alone, 0..1."""
+    single_throughput: float
+    """Items per second of the best node alone."""
+    single_node: NodeId
+    """The node that ``single_throughput`` speaks of."""
+    notes: tuple[str, ...] = ()
+    """What a person should know before deploying: slower than the best node alone, ..."""

@@ -1,0 +1,346 @@
+"""How the ribbon looks: geometry and painting, apart from what the mouse and the keys do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor, log, log10
+
+import numpy as np
+from msgspec import Struct
+from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath, QPalette, QPen, QPolygonF
+
+from gui.widgets.formats import format_bytes, format_seconds
+from gui.widgets.ribbon_model import Band, RibbonModel
+
+MARGIN = 12.0
+LANE = 66.0
+LANE_OF_MANY = 40.0
+LANE_GAP = 6.0
+PROFILE = 30.0
+RADIUS = 6.0
+BAND_WIDTH = 58.0
+"""Pixels that a label of a module needs; bands are as fine as that allows."""
+
+
+class Segment(Struct, frozen=True):
+    """A run of layers on one node. ``row`` counts lanes from the top."""
+
+    node: str
+    name: str
+    detail: str
+    colour: QColor
+    first: int
+    last: int
+    row: int
+
+
+class Geometry(Struct, frozen=True):
+    """Where everything is, in pixels of the widget."""
+
+    left: float
+    width: float
+    pill_top: float
+    pill_height: float
+    profile_top: float
+    lanes_top: float
+    lane_height: float
+    rows: int
+    bands_top: float
+    band_height: float
+    band_rows: int
+    axis_top: float
+    height: float
+
+    def x(self, u: float) -> float:
+        return self.left + u * self.width
+
+    def u(self, x: float) -> float:
+        return (x - self.left) / self.width
+
+    def lane_top(self, row: int) -> float:
+        return self.lanes_top + row * (self.lane_height + LANE_GAP)
+
+    @property
+    def lanes_bottom(self) -> float:
+        return self.lane_top(self.rows - 1) + self.lane_height
+
+
+def arrange(width: float, rows: int, band_rows: int, cut: bool, line: float) -> Geometry:
+    """``line``: height of a line of text; ``cut``: leave room for the handles."""
+    pill_height = line + 8
+    pill_top = 2.0
+    profile_top = pill_top + (pill_height + 6 if cut else 0)
+    lanes_top = profile_top + (PROFILE + 2 if cut else 0)
+    lane_height = LANE if rows == 1 else LANE_OF_MANY
+    bands_top = lanes_top + rows * lane_height + (rows - 1) * LANE_GAP + 4
+    band_height = line + 6
+    axis_top = bands_top + band_rows * band_height + (4 if band_rows else 0)
+    return Geometry(
+        left=MARGIN,
+        width=max(1.0, width - 2 * MARGIN),
+        pill_top=pill_top,
+        pill_height=pill_height,
+        profile_top=profile_top,
+        lanes_top=lanes_top,
+        lane_height=lane_height,
+        rows=rows,
+        bands_top=bands_top,
+        band_height=band_height,
+        band_rows=band_rows,
+        axis_top=axis_top,
+        height=axis_top + line + 6,
+    )
+
+
+def spread(centres: Sequence[float], widths: Sequence[float], low: float, high: float, gap: float) -> list[float]:
+    """Move labels apart that would overlap, as little as a sweep in each direction needs; all stay within the limits."""
+    placed = list(centres)
+    edge = low
+    for i, half in enumerate(w / 2 for w in widths):
+        placed[i] = max(placed[i], edge + half)
+        edge = placed[i] + half + gap
+    edge = high
+    for i in reversed(range(len(placed))):
+        half = widths[i] / 2
+        placed[i] = min(placed[i], edge - half)
+        edge = placed[i] - half - gap
+    return placed
+
+
+def ink_on(colour: QColor) -> QColor:
+    """Black or white, whichever reads better on ``colour`` (WCAG contrast)."""
+
+    def linear(channel: float) -> float:
+        return channel / 12.92 if channel <= 0.03928 else ((channel + 0.055) / 1.055) ** 2.4
+
+    luminance = (
+        0.2126 * linear(colour.redF()) + 0.7152 * linear(colour.greenF()) + 0.0722 * linear(colour.blueF())
+    )
+    return QColor("#10141a") if (luminance + 0.05) / 0.055 > 1.05 / (luminance + 0.05) else QColor("#ffffff")
+
+
+def nice_step(total: float, most: int) -> float:
+    """A round step (1, 2 or 5 times a power of ten) that gives at most ``most`` steps in ``total``."""
+    if total <= 0:
+        return 1.0
+    raw = total / max(1, most)
+    power: float = 10.0 ** floor(log10(raw))
+    return next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= raw * 0.999)
+
+
+class RibbonPainter:
+    """Paints one frame of the ribbon with the palette of its widget."""
+
+    def __init__(self, painter: QPainter, palette: QPalette, geometry: Geometry, model: RibbonModel) -> None:
+        self._p = painter
+        self._g = geometry
+        self._model = model
+        self._text = palette.color(QPalette.ColorRole.WindowText)
+        self._muted = palette.color(QPalette.ColorRole.PlaceholderText)
+        self._accent = palette.color(QPalette.ColorRole.Highlight)
+        self._surface = palette.color(QPalette.ColorRole.Base)
+        self._metrics = QFontMetricsF(painter.font())
+
+    # ---------------------------------------------------------------- bytes that would cross
+
+    def profile(self) -> None:
+        """The silhouette of the bytes that would cross at each position, on a logarithmic scale: valleys cut cheaply."""
+        model, g = self._model, self._g
+        if not model.positions:
+            return
+        sizes = np.array([max(1, model.crossing_bytes(p)) for p in model.positions], dtype=np.float64)
+        low, high = float(sizes.min()), float(sizes.max())
+        span = log(high / low) if high > low else 1.0
+        heights = (0.12 + 0.88 * np.log(sizes / low) / span) * PROFILE if high > low else np.full(len(sizes), PROFILE / 2)
+        floor_y = g.lanes_top - 2
+        points = [QPointF(g.x(0), floor_y)]
+        xs = [g.x(float(model.edges[p])) for p in model.positions]
+        middles = [(a + b) / 2 for a, b in zip(xs, xs[1:], strict=False)]
+        for left, right, height in zip([g.x(0), *middles], [*middles, g.x(1)], heights, strict=True):
+            points += [QPointF(left, floor_y - float(height)), QPointF(right, floor_y - float(height))]
+        points.append(QPointF(g.x(1), floor_y))
+        fill = QColor(self._muted)
+        fill.setAlphaF(0.22)
+        self._p.setPen(Qt.PenStyle.NoPen)
+        self._p.setBrush(fill)
+        self._p.drawPolygon(QPolygonF(points))
+
+    # ---------------------------------------------------------------- lanes
+
+    def segment(self, segment: Segment, *, hovered: bool) -> None:
+        model, g, p = self._model, self._g, self._p
+        left, right = g.x(float(model.edges[segment.first])), g.x(float(model.edges[segment.last]))
+        gap_left = 0.0 if segment.first == 0 else 1.0
+        gap_right = 0.0 if segment.last == len(model) else 1.0
+        box = QRectF(left + gap_left, g.lane_top(segment.row), right - left - gap_left - gap_right, g.lane_height)
+        path = QPainterPath()
+        path.addRoundedRect(box, RADIUS, RADIUS)
+        p.save()
+        p.setPen(Qt.PenStyle.NoPen)
+        p.fillPath(path, segment.colour.lighter(106) if hovered else segment.colour)
+        p.setClipPath(path)
+        self._shade_bands(segment, box)
+        self._separators(segment, box)
+        p.restore()
+        self._caption(segment, box)
+
+    def _shade_bands(self, segment: Segment, box: QRectF) -> None:
+        """Every other module a little darker, so that modules show within a stage."""
+        rows = self._model.band_rows(int(self._g.width / BAND_WIDTH))
+        if not rows:
+            return
+        shade = QColor(0, 0, 0, 22)
+        for i, band in enumerate(rows[-1]):
+            if i % 2 and band.first < segment.last and band.last > segment.first:
+                left, right = (self._g.x(float(self._model.edges[e])) for e in (band.first, band.last))
+                self._p.fillRect(QRectF(left, box.top(), right - left, box.height()), shade)
+
+    def _separators(self, segment: Segment, box: QRectF) -> None:
+        """A fine line between layers that are wide enough to be told apart."""
+        edges = self._g.left + self._model.edges[segment.first : segment.last + 1] * self._g.width
+        wide = np.minimum(np.diff(edges)[:-1], np.diff(edges)[1:]) >= 2.5 if len(edges) > 2 else np.zeros(0, dtype=bool)
+        lines = [QLineF(x, box.top(), x, box.bottom()) for x in edges[1:-1][wide].tolist()]
+        pen = QPen(QColor(0, 0, 0, 46))
+        pen.setWidth(0)
+        self._p.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+        self._p.setPen(pen)
+        self._p.drawLines(lines)
+        self._p.setRenderHint(QPainter.RenderHint.Antialiasing, True)
+
+    def _caption(self, segment: Segment, box: QRectF) -> None:
+        ink, colour = ink_on(segment.colour), segment.colour
+        inner = box.adjusted(8, 0, -8, 0)
+        if inner.width() < 24:
+            return
+        p, line = self._p, self._metrics.height()
+        bold = p.font()
+        bold.setBold(True)
+        two = bool(segment.detail) and box.height() >= 2 * line + 8
+        name = QFontMetricsF(bold).elidedText(segment.name, Qt.TextElideMode.ElideRight, inner.width())
+        detail = self._metrics.elidedText(segment.detail, Qt.TextElideMode.ElideRight, inner.width())
+        width = max(QFontMetricsF(bold).horizontalAdvance(name), self._metrics.horizontalAdvance(detail) if two else 0)
+        height = line * (2 if two else 1)
+        plate = QRectF(inner.left() - 4, box.center().y() - height / 2 - 3, width + 10, height + 6)
+        backing = QColor(colour)
+        backing.setAlphaF(0.82)
+        p.setPen(Qt.PenStyle.NoPen)
+        p.setBrush(backing)
+        p.drawRoundedRect(plate, 4, 4)
+        p.setPen(ink)
+        plain = p.font()
+        p.setFont(bold)
+        top = box.center().y() - height / 2
+        p.drawText(QRectF(inner.left(), top, inner.width(), line), Qt.AlignmentFlag.AlignLeft, name)
+        p.setFont(plain)
+        if two:
+            p.drawText(QRectF(inner.left(), top + line, inner.width(), line), Qt.AlignmentFlag.AlignLeft, detail)
+
+    def highlight(self, layer: int) -> None:
+        """The layer under the mouse."""
+        g, model = self._g, self._model
+        left, right = g.x(float(model.edges[layer])), g.x(float(model.edges[layer + 1]))
+        glow = QColor(255, 255, 255, 70)
+        for row in range(g.rows):
+            self._p.fillRect(QRectF(left, g.lane_top(row), max(1.0, right - left), g.lane_height), glow)
+
+    def ghost(self, position: int) -> None:
+        """Where a cut would go on release of a node or at another free place."""
+        x = self._g.x(float(self._model.edges[position]))
+        self._p.setPen(QPen(self._accent, 2, Qt.PenStyle.DashLine))
+        self._p.drawLine(QLineF(x, self._g.lanes_top, x, self._g.lanes_bottom))
+
+    def drop_target(self, segment: Segment) -> None:
+        g = self._g
+        left, right = (g.x(float(self._model.edges[e])) for e in (segment.first, segment.last))
+        self._p.setBrush(Qt.BrushStyle.NoBrush)
+        self._p.setPen(QPen(self._accent, 2))
+        box = QRectF(left, g.lane_top(segment.row), right - left, g.lane_height)
+        self._p.drawRoundedRect(box.adjusted(1, 1, -1, -1), RADIUS, RADIUS)
+
+    # ---------------------------------------------------------------- handles
+
+    def handles(self, cuts: Sequence[int], active: int, focused: bool) -> list[QRectF]:
+        """Draw the handles; returns the box of each pill, for hit tests."""
+        g = self._g
+        xs = [g.x(float(self._model.edges[cut])) for cut in cuts]
+        texts = [format_bytes(self._model.crossing_bytes(cut)) for cut in cuts]
+        widths = [self._metrics.horizontalAdvance(text) + 20 for text in texts]
+        centres = spread(xs, widths, g.left - MARGIN + 2, g.left + g.width + MARGIN - 2, 6)
+        boxes = []
+        for i, (x, text, width, centre) in enumerate(zip(xs, texts, widths, centres, strict=True)):
+            box = QRectF(centre - width / 2, g.pill_top, width, g.pill_height)
+            self._handle(x, box, text, active=i == active, ring=focused and i == active)
+            boxes.append(box)
+        return boxes
+
+    def _handle(self, x: float, box: QRectF, text: str, *, active: bool, ring: bool) -> None:
+        p, g = self._p, self._g
+        colour = self._accent if active else self._text
+        p.setPen(QPen(self._surface, 4))
+        p.drawLine(QLineF(x, g.lanes_top - 1, x, g.lanes_bottom + 1))
+        p.setPen(QPen(colour, 2))
+        foot = QPointF(x, g.profile_top + 2)
+        p.drawPolyline(QPolygonF([QPointF(box.center().x(), box.bottom()), foot, QPointF(x, g.lanes_bottom + 3)]))
+        middle = g.lane_top(0) + g.lane_height / 2
+        grip = QRectF(x - 5, middle - 13, 10, 26)
+        p.setBrush(self._surface)
+        p.drawRoundedRect(grip, 5, 5)
+        p.setPen(QPen(colour, 1))
+        for dx in (-1.5, 1.5):
+            p.drawLine(QLineF(x + dx, middle - 5, x + dx, middle + 5))
+        p.setPen(QPen(colour, 2 if ring else 1))
+        p.setBrush(self._accent if active else self._surface)
+        p.drawRoundedRect(box.adjusted(1, 1, -1, -1), box.height() / 2 - 1, box.height() / 2 - 1)
+        p.setPen(ink_on(self._accent) if active else self._text)
+        p.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
+
+    # ---------------------------------------------------------------- modules and time
+
+    def bands(self) -> None:
+        rows = self._model.band_rows(int(self._g.width / BAND_WIDTH))
+        for row, bands in enumerate(rows[: self._g.band_rows]):
+            for band in bands:
+                self._band(band, row)
+
+    def _band(self, band: Band, row: int) -> None:
+        g, p = self._g, self._p
+        left, right = (g.x(float(self._model.edges[e])) for e in (band.first, band.last))
+        top = g.bands_top + row * g.band_height
+        line = QColor(self._muted)
+        line.setAlphaF(0.55)
+        p.setPen(QPen(line, 1))
+        inset = 1.5 if right - left > 5 else 0.0
+        p.drawLine(QLineF(left + inset, top + 1, right - inset, top + 1))
+        room = right - left - 6
+        text = band.label
+        if self._metrics.horizontalAdvance(text) > room:
+            text = text.rsplit(".", 1)[-1]
+        if self._metrics.horizontalAdvance(text) > room:
+            text = self._metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
+            if len(text) < 4:
+                return
+        p.setPen(self._muted if row else self._text)
+        p.drawText(QRectF(left, top + 3, right - left, g.band_height - 3), Qt.AlignmentFlag.AlignHCenter, text)
+
+    def axis(self, total_seconds: float | None) -> None:
+        """Ticks of time, where the widths are times."""
+        if not total_seconds:
+            return
+        g, p = self._g, self._p
+        done = np.concatenate(([0.0], np.cumsum(self._model.costs)))
+        scale = total_seconds / done[-1] if done[-1] > 0 else 0.0
+        step = nice_step(total_seconds, max(2, int(g.width / 90)))
+        p.setPen(self._muted)
+        end = format_seconds(total_seconds)
+        end_left = g.x(1) - self._metrics.horizontalAdvance(end)
+        for i in range(1, int(total_seconds / step) + 1):
+            x = g.x(float(np.interp(i * step, done * scale, self._model.edges)))
+            text = format_seconds(i * step, step)
+            half = self._metrics.horizontalAdvance(text) / 2
+            if x + half > end_left - 10:
+                break
+            p.drawLine(QLineF(x, g.axis_top, x, g.axis_top + 3))
+            p.drawText(QPointF(x - half, g.axis_top + 4 + self._metrics.ascent()), text)
+        p.drawText(QPointF(g.x(0), g.axis_top + 4 + self._metrics.ascent()), "0")
+        p.drawText(QPointF(end_left, g.axis_top + 4 + self._metrics.ascent()), end)
