@@ -1,4 +1,4 @@
-"""What ships with Shardboard besides code: small trained models, sample inputs, icons, and the scripts that made them."""
+"""What ships besides code: small trained models, sample inputs, icons, and the scripts that made them."""
 
 from __future__ import annotations
 

@@ -139,6 +139,11 @@ class Job:
         return len(self._flights)
 
     @property
+    def next_seq(self) -> int:
+        """The number that the next micro-batch read will get."""
+        return self._next_seq
+
+    @property
     def over(self) -> bool:
         return self._over
 

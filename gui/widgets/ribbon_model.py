@@ -64,8 +64,14 @@ class Band(Struct, frozen=True):
 
 
 def split_group(group: str) -> tuple[str, ...]:
-    """``"encoder.layer.0"`` and ``"/encoder/layer/0"`` name the same three levels."""
-    return tuple(part for part in re.split(r"[./]", group) if part)
+    """The levels of a module path: ``"encoder/layer.0"`` and ``"encoder.layer.0"`` are encoder, layer.0."""
+    levels: list[str] = []
+    for part in re.split(r"[./]", group):
+        if part.isdigit() and levels and not levels[-1][-1].isdigit():
+            levels[-1] += f".{part}"
+        elif part:
+            levels.append(part)
+    return tuple(levels)
 
 
 class RibbonModel:
@@ -175,7 +181,7 @@ class RibbonModel:
         for path, run in groupby(path[:depth] for path in self._paths):
             count = len(list(run))
             if path:
-                bands.append(Band(_label(path), first, first + count))
+                bands.append(Band(path[-1], first, first + count))
             first += count
         return tuple(bands)
 
@@ -209,8 +215,3 @@ def _without_common_prefix(paths: Sequence[tuple[str, ...]]) -> list[tuple[str, 
         while shared < shortest - 1 and len({path[shared] for path in named}) == 1:
             shared += 1
     return [path[shared:] for path in paths]
-
-
-def _label(path: tuple[str, ...]) -> str:
-    """``layer.3`` rather than ``3``."""
-    return ".".join(path[-2:]) if len(path) > 1 and path[-1].isdigit() else path[-1]

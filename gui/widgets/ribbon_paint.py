@@ -8,10 +8,12 @@ from math import floor, log, log10
 import numpy as np
 from msgspec import Struct
 from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath, QPalette, QPen, QPolygonF
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath, QPen, QPolygonF
 
-from gui.widgets.formats import format_bytes, format_seconds
+from gui.colours import Tokens, text_on
+from gui.widgets.formats import tick
 from gui.widgets.ribbon_model import Band, RibbonModel
+from gui.widgets.units import nbytes, seconds
 
 MARGIN = 12.0
 LANE = 66.0
@@ -108,18 +110,6 @@ def spread(centres: Sequence[float], widths: Sequence[float], low: float, high: 
     return placed
 
 
-def ink_on(colour: QColor) -> QColor:
-    """Black or white, whichever reads better on ``colour`` (WCAG contrast)."""
-
-    def linear(channel: float) -> float:
-        return channel / 12.92 if channel <= 0.03928 else ((channel + 0.055) / 1.055) ** 2.4
-
-    luminance = (
-        0.2126 * linear(colour.redF()) + 0.7152 * linear(colour.greenF()) + 0.0722 * linear(colour.blueF())
-    )
-    return QColor("#10141a") if (luminance + 0.05) / 0.055 > 1.05 / (luminance + 0.05) else QColor("#ffffff")
-
-
 def nice_step(total: float, most: int) -> float:
     """A round step (1, 2 or 5 times a power of ten) that gives at most ``most`` steps in ``total``."""
     if total <= 0:
@@ -130,16 +120,16 @@ def nice_step(total: float, most: int) -> float:
 
 
 class RibbonPainter:
-    """Paints one frame of the ribbon with the palette of its widget."""
+    """Paints one frame of the ribbon in the colours of a theme."""
 
-    def __init__(self, painter: QPainter, palette: QPalette, geometry: Geometry, model: RibbonModel) -> None:
+    def __init__(self, painter: QPainter, tokens: Tokens, geometry: Geometry, model: RibbonModel) -> None:
         self._p = painter
         self._g = geometry
         self._model = model
-        self._text = palette.color(QPalette.ColorRole.WindowText)
-        self._muted = palette.color(QPalette.ColorRole.PlaceholderText)
-        self._accent = palette.color(QPalette.ColorRole.Highlight)
-        self._surface = palette.color(QPalette.ColorRole.Base)
+        self._text = QColor(tokens.text)
+        self._muted = QColor(tokens.muted)
+        self._accent = QColor(tokens.accent)
+        self._surface = QColor(tokens.surface)
         self._metrics = QFontMetricsF(painter.font())
 
     # ---------------------------------------------------------------- bytes that would cross
@@ -152,7 +142,9 @@ class RibbonPainter:
         sizes = np.array([max(1, model.crossing_bytes(p)) for p in model.positions], dtype=np.float64)
         low, high = float(sizes.min()), float(sizes.max())
         span = log(high / low) if high > low else 1.0
-        heights = (0.12 + 0.88 * np.log(sizes / low) / span) * PROFILE if high > low else np.full(len(sizes), PROFILE / 2)
+        heights = (
+            (0.12 + 0.88 * np.log(sizes / low) / span) * PROFILE if high > low else np.full(len(sizes), PROFILE / 2)
+        )
         floor_y = g.lanes_top - 2
         points = [QPointF(g.x(0), floor_y)]
         xs = [g.x(float(model.edges[p])) for p in model.positions]
@@ -209,7 +201,7 @@ class RibbonPainter:
         self._p.setRenderHint(QPainter.RenderHint.Antialiasing, True)
 
     def _caption(self, segment: Segment, box: QRectF) -> None:
-        ink, colour = ink_on(segment.colour), segment.colour
+        ink, colour = text_on(segment.colour), segment.colour
         inner = box.adjusted(8, 0, -8, 0)
         if inner.width() < 24:
             return
@@ -264,7 +256,7 @@ class RibbonPainter:
         """Draw the handles; returns the box of each pill, for hit tests."""
         g = self._g
         xs = [g.x(float(self._model.edges[cut])) for cut in cuts]
-        texts = [format_bytes(self._model.crossing_bytes(cut)) for cut in cuts]
+        texts = [nbytes(self._model.crossing_bytes(cut)) for cut in cuts]
         widths = [self._metrics.horizontalAdvance(text) + 20 for text in texts]
         centres = spread(xs, widths, g.left - MARGIN + 2, g.left + g.width + MARGIN - 2, 6)
         boxes = []
@@ -292,7 +284,7 @@ class RibbonPainter:
         p.setPen(QPen(colour, 2 if ring else 1))
         p.setBrush(self._accent if active else self._surface)
         p.drawRoundedRect(box.adjusted(1, 1, -1, -1), box.height() / 2 - 1, box.height() / 2 - 1)
-        p.setPen(ink_on(self._accent) if active else self._text)
+        p.setPen(text_on(self._accent) if active else self._text)
         p.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
 
     # ---------------------------------------------------------------- modules and time
@@ -332,11 +324,11 @@ class RibbonPainter:
         scale = total_seconds / done[-1] if done[-1] > 0 else 0.0
         step = nice_step(total_seconds, max(2, int(g.width / 90)))
         p.setPen(self._muted)
-        end = format_seconds(total_seconds)
+        end = seconds(total_seconds)
         end_left = g.x(1) - self._metrics.horizontalAdvance(end)
         for i in range(1, int(total_seconds / step) + 1):
             x = g.x(float(np.interp(i * step, done * scale, self._model.edges)))
-            text = format_seconds(i * step, step)
+            text = tick(i * step, step)
             half = self._metrics.horizontalAdvance(text) / 2
             if x + half > end_left - 10:
                 break

@@ -1,0 +1,157 @@
+"""Which layers a stage runs, what it needs from elsewhere and what it gives.
+
+Works on names only: the graph of a model as lists of names, a stage as a range of layers. From the last stage to the
+first, each stage runs what somebody wants of it: the client, or a later stage. Whatever it needs and does not make
+itself comes straight from where it is made, over as many stages as may lie between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import onnx_ir as ir
+from msgspec import Struct
+
+from core.errors import PlanError
+from core.model.graph import Model
+
+
+class LayerGraph(Struct, frozen=True):
+    """A model's graph by names; layer i is the i-th node of the cleaned graph."""
+
+    needs: tuple[tuple[str, ...], ...]
+    """Values each layer reads, those that its subgraphs capture included."""
+    makes: tuple[tuple[str, ...], ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: frozenset[str]
+    """Initializers."""
+    producer: dict[str, int]
+    """Layer that makes a value."""
+
+
+class Fragment(Struct, frozen=True):
+    """A part of a model that runs in one shard."""
+
+    layers: tuple[int, ...]
+    """In the order they run."""
+    inputs: tuple[str, ...]
+    """Values that come from outside: model inputs, and what other fragments make."""
+    outputs: tuple[str, ...]
+    """Values that others read, or that are outputs of the model."""
+    constants: tuple[str, ...]
+    """Initializers used."""
+    recomputed: tuple[int, ...]
+    """Those of ``layers`` that belong to an earlier stage and run here again."""
+
+
+def layer_graph(model: Model) -> LayerGraph:
+    """The names of a model's graph, as the functions below want them."""
+    graph = model.ir.graph
+    needs, makes, producer = [], [], {}
+    for index, node in enumerate(graph):
+        needs.append(tuple(dict.fromkeys(_reads(node))))
+        made = tuple(value.name for value in node.outputs if value.name)
+        makes.append(made)
+        producer.update(dict.fromkeys(made, index))
+    return LayerGraph(
+        needs=tuple(needs),
+        makes=tuple(makes),
+        inputs=tuple(value.name or "" for value in graph.inputs),
+        outputs=tuple(value.name or "" for value in graph.outputs),
+        constants=frozenset(graph.initializers),
+        producer=producer,
+    )
+
+
+def _reads(node: ir.Node) -> Iterator[str]:
+    """Names of the values a node reads; of a subgraph's values only those from outside it."""
+    for value in node.inputs:
+        if value is not None and value.name:
+            yield value.name
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from _captures(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for graph in attribute.as_graphs():
+                yield from _captures(graph)
+
+
+def _captures(graph: ir.Graph) -> Iterator[str]:
+    inner = {value.name for value in graph.inputs} | set(graph.initializers)
+    inner |= {value.name for node in graph for value in node.outputs}
+    reads = [name for node in graph for name in _reads(node)]
+    reads += [value.name for value in graph.outputs if value.name]
+    yield from (name for name in reads if name not in inner)
+
+
+def whole(graph: LayerGraph) -> Fragment:
+    """The fragment that gives every output of the model."""
+    return stages(graph, (0, len(graph.needs)), ((),))[0]
+
+
+def stages(graph: LayerGraph, bounds: Sequence[int], recomputed: Sequence[Collection[int]]) -> tuple[Fragment, ...]:
+    """Divide a model: stage i holds layers ``bounds[i]`` to ``bounds[i + 1]`` and may run ``recomputed[i]`` again.
+
+    PlanError in words when a stage would have nothing to do.
+    """
+    count = len(bounds) - 1
+    stage_of = [stage for stage in range(count) for _ in range(bounds[stage], bounds[stage + 1])]
+    wanted: list[dict[str, None]] = [{} for _ in range(count)]
+    for name in graph.outputs:
+        stage = stage_of[graph.producer[name]] if name in graph.producer else count - 1
+        wanted[stage][name] = None
+    fragments: list[Fragment] = []
+    for stage in reversed(range(count)):
+        first, last = bounds[stage], bounds[stage + 1]
+        fragment = _fragment(graph, range(first, last), recomputed[stage], wanted[stage])
+        if not fragment.layers and count > 1:
+            raise PlanError(
+                f"Stage {stage + 1} ({_range_words(first, last)}) would have nothing to do: "
+                + ("no layer lies between its cuts." if first == last else "no other stage needs its results."),
+                hint="Move the cut, or use fewer nodes.",
+            )
+        for name in fragment.inputs:
+            if name in graph.producer:
+                wanted[stage_of[graph.producer[name]]][name] = None
+        fragments.append(fragment)
+    return tuple(reversed(fragments))
+
+
+def _fragment(graph: LayerGraph, own: range, again: Collection[int], wanted: Collection[str]) -> Fragment:
+    """The least part of layers ``own`` and ``again`` that makes the values ``wanted``."""
+    layers: set[int] = set()
+    inputs: set[str] = {name for name in wanted if name in graph.inputs}
+    constants: set[str] = {name for name in wanted if name in graph.constants}
+    pending = [graph.producer[name] for name in wanted if name in graph.producer]
+    may_rerun = frozenset(again)
+    while pending:
+        layer = pending.pop()
+        if layer in layers:
+            continue
+        layers.add(layer)
+        for name in graph.needs[layer]:
+            source = graph.producer.get(name)
+            if source is not None and (source in own or source in may_rerun):
+                pending.append(source)
+            elif name in graph.constants:
+                constants.add(name)
+            else:
+                inputs.add(name)
+    if not inputs:
+        inputs = set(graph.inputs[:1])  # a shard is started by its inputs: one that needs none waits for the first
+    order = {name: position for position, name in enumerate(graph.inputs)}
+    place = {name: (1, graph.producer[name]) if name in graph.producer else (0, order[name]) for name in inputs}
+    return Fragment(
+        layers=tuple(sorted(layers)),
+        inputs=tuple(sorted(inputs, key=lambda name: (place[name], name))),
+        outputs=tuple(sorted(wanted, key=lambda name: (graph.producer.get(name, -1), name))),
+        constants=tuple(sorted(constants)),
+        recomputed=tuple(sorted(layer for layer in layers if layer not in own)),
+    )
+
+
+def _range_words(first: int, last: int) -> str:
+    return f"layers {first}-{last - 1}" if last > first else f"before layer {first}"

@@ -1,0 +1,1 @@
+"""The panel: a Qt application over :mod:`core`. Nothing here computes; it shows, asks and forwards."""

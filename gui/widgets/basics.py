@@ -1,0 +1,337 @@
+"""The small parts every page is built from, so that all pages look and space alike.
+
+Looks come from the style sheet by the dynamic property ``role`` (and ``kind``): see :mod:`gui.stylesheet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QColor, QPainter, QPaintEvent
+from PySide6.QtWidgets import (
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLayout,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from gui.theme import XL, L, M, S, Theme, XS
+
+Kind = Literal["", "info", "good", "warn", "bad"]
+
+
+def set_look(widget: QWidget, name: str, value: object) -> None:
+    """Set a dynamic property that the style sheet looks at, and restyle the widget when it changed."""
+    if widget.property(name) == value:
+        return
+    widget.setProperty(name, value)
+    widget.style().unpolish(widget)
+    widget.style().polish(widget)
+
+
+def label(text: str = "", role: str = "", *, wrap: bool = False, selectable: bool = False) -> QLabel:
+    """A label with a role: title, heading, caption, small, figure, overline, good, warn, bad or plain."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    if role:
+        made.setProperty("role", role)
+    made.setWordWrap(wrap)
+    if wrap:
+        made.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+    if selectable:
+        made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return made
+
+
+def button(
+    text: str,
+    clicked: Callable[[], object] | None = None,
+    *,
+    role: str = "",
+    icon: str = "",
+    tip: str = "",
+) -> QPushButton:
+    """A push button; role is "", primary, danger or flat; icon is a name in resources/icons."""
+    made = QPushButton(text)
+    if role:
+        made.setProperty("role", role)
+    if icon:
+        keep_icon(made, icon, {"primary": "on_accent", "danger": "bad", "flat": "accent"}.get(role, "text"))
+    if tip:
+        made.setToolTip(tip)
+    if clicked is not None:
+        made.clicked.connect(lambda: clicked())
+    return made
+
+
+def keep_icon(target: QPushButton | QToolButton, name: str, token: str = "muted", size: int = 16) -> None:
+    """Give a button an icon that follows the theme."""
+    theme = Theme.of()
+    target.setIconSize(QSize(size, size))
+    target.setIcon(theme.icon(name, token))
+    follow = _IconFollower(target, name, token)
+    theme.changed.connect(follow.apply)
+
+
+class _IconFollower(QWidget):
+    """Child of a button: repaints its icon when the theme changes, and goes when the button goes."""
+
+    def __init__(self, target: QPushButton | QToolButton, name: str, token: str) -> None:
+        super().__init__(target)
+        self.hide()
+        self._target, self._name, self._token = target, name, token
+
+    def apply(self) -> None:
+        self._target.setIcon(Theme.of().icon(self._name, self._token))
+
+
+class IconLabel(QWidget):
+    """A line icon that follows the theme."""
+
+    def __init__(self, name: str, size: int = 20, token: str = "muted") -> None:
+        super().__init__()
+        self._name, self._token = name, token
+        self.setFixedSize(size, size)
+        Theme.of().changed.connect(self.update)
+
+    def set(self, name: str, token: str) -> None:
+        self._name, self._token = name, token
+        self.update()
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        ratio = self.devicePixelRatioF()
+        painter.drawPixmap(0, 0, Theme.of().pixmap(self._name, self.width(), self._token, ratio))
+
+
+class Dot(QWidget):
+    """A filled circle in a node's colour."""
+
+    def __init__(self, colour: QColor | None = None, size: int = 10) -> None:
+        super().__init__()
+        self._colour = colour or QColor(0, 0, 0, 0)
+        self.setFixedSize(size, size)
+
+    def set_colour(self, colour: QColor) -> None:
+        self._colour = colour
+        self.update()
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(self._colour)
+        painter.drawEllipse(self.rect())
+
+
+class Pill(QLabel):
+    """A short state in a rounded box."""
+
+    def __init__(self, text: str = "", kind: Kind = "") -> None:
+        super().__init__(text)
+        self.setProperty("role", "pill")
+        self.setProperty("kind", kind)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+
+    def set(self, text: str, kind: Kind) -> None:
+        if self.text() != text:
+            self.setText(text)
+        set_look(self, "kind", kind)
+
+
+def row(*parts: QWidget | QLayout | None, spacing: int = S, margins: tuple[int, int, int, int] = (0, 0, 0, 0)) -> QHBoxLayout:
+    """Parts side by side; None is a stretch."""
+    made = QHBoxLayout()
+    _fill(made, parts, spacing, margins)
+    return made
+
+
+def column(
+    *parts: QWidget | QLayout | None, spacing: int = S, margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+) -> QVBoxLayout:
+    """Parts below one another; None is a stretch."""
+    made = QVBoxLayout()
+    _fill(made, parts, spacing, margins)
+    return made
+
+
+def _fill(
+    layout: QHBoxLayout | QVBoxLayout,
+    parts: Sequence[QWidget | QLayout | None],
+    spacing: int,
+    margins: tuple[int, int, int, int],
+) -> None:
+    layout.setSpacing(spacing)
+    layout.setContentsMargins(*margins)
+    for part in parts:
+        if part is None:
+            layout.addStretch(1)
+        elif isinstance(part, QWidget):
+            layout.addWidget(part)
+        else:
+            layout.addLayout(part)
+
+
+def line() -> QFrame:
+    """A thin horizontal rule."""
+    made = QFrame()
+    made.setProperty("role", "line")
+    return made
+
+
+class Card(QFrame):
+    """A titled box; put content in ``body`` (a QVBoxLayout), buttons beside the title in ``tools``."""
+
+    def __init__(self, title: str = "", hint: str = "", *, margin: int = L) -> None:
+        super().__init__()
+        self.setProperty("role", "card")
+        self.heading = label(title, "heading")
+        self.hint = label(hint, "small")
+        self.tools = row()
+        self.body = QVBoxLayout()
+        self.body.setSpacing(S)
+        outer = column(spacing=M, margins=(margin, margin, margin, margin))
+        if title:
+            outer.addLayout(row(self.heading, self.hint, None, self.tools, spacing=M))
+            self.setAccessibleName(title)
+        outer.addLayout(self.body, 1)
+        self.setLayout(outer)
+
+
+class Tile(QFrame):
+    """One figure with its name and, below, a line that explains it."""
+
+    def __init__(self, name: str, tip: str = "") -> None:
+        super().__init__()
+        self.setProperty("role", "card")
+        self._name = label(name, "overline")
+        self._value = label("–", "figure")
+        self._note = label("", "small")
+        self.setLayout(column(self._name, self._value, self._note, spacing=XS, margins=(L, M, L, M)))
+        self.setAccessibleName(name)
+        if tip:
+            self.setToolTip(tip)
+
+    def set(self, value: str, note: str = "", kind: Kind = "") -> None:
+        if self._value.text() != value:
+            self._value.setText(value)
+        if self._note.text() != note:
+            self._note.setText(note)
+        set_look(self._note, "role", kind if kind in {"good", "warn", "bad"} else "small")
+        self.setAccessibleDescription(f"{value} {note}".strip())
+
+
+class Banner(QFrame):
+    """A line across a page that says something a person should know; hidden while there is nothing to say."""
+
+    def __init__(self, kind: Kind = "info") -> None:
+        super().__init__()
+        self.setProperty("role", "banner")
+        self.setProperty("kind", kind)
+        self._icon = IconLabel("info", 20)
+        self._title = label("", "heading", wrap=True)
+        self._text = label("", "", wrap=True, selectable=True)
+        words = column(self._title, self._text, spacing=2)
+        self.tools = row()
+        outer = row(self._icon, spacing=M, margins=(L, M, L, M))
+        outer.addLayout(words, 1)
+        outer.addLayout(self.tools)
+        outer.setAlignment(self._icon, Qt.AlignmentFlag.AlignTop)
+        self.setLayout(outer)
+        self.hide()
+
+    def say(self, title: str, text: str, kind: Kind = "info") -> None:
+        set_look(self, "kind", kind)
+        self._icon.set({"bad": "alert", "warn": "alert", "good": "check"}.get(kind, "info"), kind if kind in {"bad", "warn", "good"} else "accent")
+        self._title.setText(title)
+        self._title.setVisible(bool(title))
+        self._text.setText(text)
+        self._text.setVisible(bool(text))
+        self.setAccessibleName(f"{title} {text}".strip())
+        self.show()
+
+    def clear(self) -> None:
+        self.hide()
+
+
+class EmptyState(QWidget):
+    """What a page or a part of it shows when there is nothing yet: an icon, what is missing, what to do."""
+
+    def __init__(self, icon: str, title: str, text: str, actions: Sequence[QPushButton] = ()) -> None:
+        super().__init__()
+        mark = IconLabel(icon, 40, "faint")
+        self._title = label(title, "heading")
+        self._text = label(text, "caption", wrap=True)
+        self._text.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._text.setMaximumWidth(460)
+        self._text.setMinimumWidth(300)
+        inner = column(None, spacing=M)
+        inner.addWidget(mark, 0, Qt.AlignmentFlag.AlignHCenter)
+        inner.addWidget(self._title, 0, Qt.AlignmentFlag.AlignHCenter)
+        inner.addWidget(self._text, 0, Qt.AlignmentFlag.AlignHCenter)
+        if actions:
+            inner.addSpacing(XS)
+            inner.addLayout(row(None, *actions, None))
+        inner.addStretch(1)
+        self.setLayout(inner)
+
+    def say(self, title: str, text: str) -> None:
+        self._title.setText(title)
+        self._text.setText(text)
+
+
+class Page(QWidget):
+    """A page: title, one line of explanation, tools on the right, and a body below. ``inspected`` feeds the inspector."""
+
+    inspected = Signal(object)
+
+    def __init__(self, title: str, text: str = "", *, scroll: bool = False) -> None:
+        super().__init__()
+        self.setProperty("role", "page")
+        self.setAccessibleName(title)
+        self.tools = row()
+        self.body = QVBoxLayout()
+        self.body.setSpacing(L)
+        self.body.setContentsMargins(0, 0, 0, 0)
+        self.subtitle = label(text, "caption")
+        self.subtitle.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        words = column(label(title, "title"), self.subtitle, spacing=2)
+        head = row(spacing=M)
+        head.addLayout(words, 1)
+        head.addLayout(self.tools)
+        outer = column(head, spacing=L, margins=(XL, XL - XS, XL, XL - XS))
+        if scroll:
+            inside = QWidget()
+            inside.setProperty("role", "page")
+            inside.setLayout(self.body)
+            area = QScrollArea()
+            area.setWidgetResizable(True)
+            area.setFrameShape(QFrame.Shape.NoFrame)
+            area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+            area.setWidget(inside)
+            outer.addWidget(area, 1)
+        else:
+            outer.addLayout(self.body, 1)
+        self.setLayout(outer)
+
+
+def grid(rows: Sequence[Sequence[QWidget | None]], *, spacing: int = M) -> QGridLayout:
+    """Widgets in rows and columns; None leaves a cell empty."""
+    made = QGridLayout()
+    made.setSpacing(spacing)
+    made.setContentsMargins(0, 0, 0, 0)
+    for y, cells in enumerate(rows):
+        for x, cell in enumerate(cells):
+            if cell is not None:
+                made.addWidget(cell, y, x)
+    return made
