@@ -19,7 +19,7 @@ _BY_ADDRESS: Final = "Other machines reach this node by its address: {hosts}, po
 
 
 class Announcement:
-    """One registration of this agent. ``start`` and ``close`` block for well under 2 s: call them off the I/O threads."""
+    """One registration of this agent. ``start`` and ``close`` block for up to 2 s: call them off the I/O threads."""
 
     def __init__(self, info: NodeInfo, control_port: int, pairing_port: int | None, name: str) -> None:
         self._control_port = control_port
@@ -55,7 +55,7 @@ class Announcement:
         return None
 
     def refresh(self) -> str | None:
-        """Announce again if the machine's addresses have changed (a cable, another Wi-Fi); as ``start`` otherwise None."""
+        """Announce again if the machine's addresses have changed (a cable, another Wi-Fi). Answers as ``start``."""
         if own_addresses() == self._addresses:
             return None
         self.close()

@@ -44,6 +44,8 @@ _SHA: Final = re.compile(r"[0-9a-f]{64}")
 _READ: Final = 1 << 20
 _OPEN_TRANSFERS: Final = 256
 """More than this many interleaved transfers still work, but each change to a forgotten one hashes its part again."""
+_BUSY_SECONDS: Final = 30.0
+"""A transfer that got a chunk so lately does not make room: two of them would push each other out for ever."""
 _FULL: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
@@ -82,12 +84,10 @@ class BlobStore:
         limit: int,
         *,
         clock: Callable[[], float] = time.time,
-        free_bytes: Callable[[Path], int] | None = None,
     ) -> None:
         self._root = root
         self._limit = limit
         self._clock = clock
-        self._free_bytes = free_bytes or (lambda path: shutil.disk_usage(path).free)
         self._lock = threading.Lock()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._entries: dict[Sha256, _Entry] = dict(_scan(root))
@@ -149,7 +149,7 @@ class BlobStore:
             entry = self._entries.get(sha)
             if entry is None or not entry.whole:
                 raise AgentFailureError("blob", f"Blob {sha[:12]} is not on this node; deploy again to send it.")
-        if not entry.verified:
+        if not entry.verified or not self._file(sha).is_file():
             self._verify(sha, entry)
         self._touch(sha, entry)
         return self._file(sha)
@@ -196,7 +196,8 @@ class BlobStore:
         already = 0 if entry is None else entry.reserved
         self._make_room(sha, nbytes - already)
         missing = nbytes - (_size(self._part(sha)) if entry is not None else 0)
-        free = self._free_bytes(self._root)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._root).free
         if missing > free:
             raise AgentFailureError(
                 "blob",
@@ -244,20 +245,23 @@ class BlobStore:
     # ------------------------------------------------------------ room
 
     def _make_room(self, sha: Sha256, nbytes: int) -> None:
-        """Evict until ``nbytes`` more fit; the lock is held. Raises AgentFailureError("blob") and then evicts nothing."""
+        """Evict until ``nbytes`` more fit; the lock is held. Raises AgentFailureError("blob")."""
         excess = self._used + nbytes - self._limit
         if excess <= 0:
             return
         pinned = set().union(*self._pins.values())
+        busy = self._clock() - _BUSY_SECONDS
         candidates = sorted(
-            (entry.used, name, entry) for name, entry in self._entries.items() if name != sha and name not in pinned
+            (entry.used, name, entry)
+            for name, entry in self._entries.items()
+            if name != sha and name not in pinned and (entry.whole or entry.used < busy)
         )
         if sum(entry.reserved for _, _, entry in candidates) < excess:
             raise AgentFailureError(
                 "blob",
-                f"The store of this node is full: {format_bytes(self._limit)}, of which deployments use "
-                f"{format_bytes(sum(e.reserved for n, e in self._entries.items() if n in pinned))}; "
-                f"{format_bytes(nbytes)} more are needed. Start the agent with a larger --blob-limit.",
+                f"The store of this node is full: {format_bytes(nbytes)} more are needed, its limit is "
+                f"{format_bytes(self._limit)}, and {format_bytes(self._used)} of it are in use. "
+                "Start the agent with a larger --blob-limit.",
             )
         for _, name, entry in candidates:
             if excess <= 0:
@@ -280,6 +284,7 @@ class BlobStore:
 
     def _drop(self, sha: Sha256) -> None:
         with self._lock:
+            self._transfers.pop(sha, None)
             if sha in self._entries:
                 self._remove(sha)
 
@@ -293,7 +298,8 @@ class BlobStore:
         if found != sha:
             self._drop(sha)
             raise AgentFailureError(
-                "blob", f"Blob {sha[:12]} was damaged on this node's disk and has been removed; deploy again to send it."
+                "blob",
+                f"Blob {sha[:12]} was damaged on this node's disk and has been removed; deploy again to send it.",
             )
         entry.verified = True
 
@@ -326,8 +332,8 @@ def _check_chunk(sha: str, nbytes: int, offset: int, length: int) -> None:
 
 def _resume(transfer: _Transfer, part: Path) -> None:
     """Hash what an earlier connection or process left; start over where that cannot be part of this blob."""
-    if _size(part) >= max(transfer.nbytes, 1):
-        part.unlink(missing_ok=True)
+    if _size(part) > transfer.nbytes:
+        part.unlink()
     transfer.hasher = _hash_file(part) if part.exists() else hashlib.sha256()
     transfer.received = _size(part)
 
@@ -355,5 +361,15 @@ def _scan(root: Path) -> Iterable[tuple[Sha256, _Entry]]:
         for file in folder.iterdir():
             name, whole = file.name.removesuffix(".part"), not file.name.endswith(".part")
             if _SHA.fullmatch(name) and name.startswith(folder.name):
+                if not whole:
+                    _give_back_a_byte(file)
                 stat = file.stat()
                 yield Sha256(name), _Entry(stat.st_size, stat.st_mtime, whole=whole, verified=False)
+
+
+def _give_back_a_byte(part: Path) -> None:
+    """So that a part always lacks something: one that lost its process between the last byte and the rename would
+    otherwise be reported as fully held, nobody would send more, and nothing would complete it."""
+    size = part.stat().st_size
+    if size:
+        os.truncate(part, size - 1)

@@ -10,7 +10,7 @@ from core.wire.messages import Failure
 
 
 class AgentFailureError(Exception):
-    """Something asked of this agent cannot be done; it becomes a ``Failure`` (or ``ShardFailed``) for the one who asked."""
+    """What was asked of this agent cannot be done; the one who asked gets it as ``Failure`` or ``ShardFailed``."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -107,65 +107,89 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--name", type=_name, metavar="NAME", help="what people call this node (default: the host name)")
     group.add_argument(
-        "--name", type=_name, metavar="NAME", help="what people call this node (default: the host name)"
+        "--bind",
+        type=_address,
+        default="0.0.0.0",  # noqa: S104
+        metavar="ADDRESS",
+        help="IPv4 address to listen on (default: 0.0.0.0, all interfaces)",
     )
     group.add_argument(
-        "--bind", type=_address, default="0.0.0.0", metavar="ADDRESS",  # noqa: S104
-        help="IPv4 address to listen on (default: 0.0.0.0, all interfaces)",
-    )  # fmt: skip
-    group.add_argument(
-        "--port", type=_whole("port", 0, 65533), default=DEFAULT_PORT, metavar="PORT",
+        "--port",
+        type=_whole("port", 0, 65533),
+        default=DEFAULT_PORT,
+        metavar="PORT",
         help=f"control port; pairing and data use the next two; 0: any free ports (default: {DEFAULT_PORT})",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--no-announce", dest="announce", action="store_false",
+        "--no-announce",
+        dest="announce",
+        action="store_false",
         help="do not announce this node over mDNS; it is then reached by address only",
-    )  # fmt: skip
+    )
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--threads", type=_whole("thread count", 1, 1024), metavar="N",
+        "--threads",
+        type=_whole("thread count", 1, 1024),
+        metavar="N",
         help=f"threads a shard runs on (default: all cores, here {usable_cores()}; 1 with --pin)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--pin", type=_core, metavar="CORE", help="run on this logical core only (default: wherever the system likes)"
     )
     group.add_argument(
-        "--memory-limit", type=_sized(_SMALLEST_MEMORY), metavar="SIZE",
+        "--memory-limit",
+        type=_sized(_SMALLEST_MEMORY),
+        metavar="SIZE",
         help="refuse shards that would need more than this, like 512M or 2G (default: the machine's memory)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--cpu-limit", type=_share, default=1.0, metavar="SHARE",
+        "--cpu-limit",
+        type=_share,
+        default=1.0,
+        metavar="SHARE",
         help="compute at most this share of the time, like 50%% or 0.5 (default: 100%%)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--link-limit", type=_rate, default=0, metavar="RATE",
+        "--link-limit",
+        type=_rate,
+        default=0,
+        metavar="RATE",
         help="send and receive tensors no faster than this, like 100mbit or 1gbit (default: no limit)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--blob-limit", type=_sized(1024**2), default=DEFAULT_BLOB_LIMIT, metavar="SIZE",
+        "--blob-limit",
+        type=_sized(1024**2),
+        default=DEFAULT_BLOB_LIMIT,
+        metavar="SIZE",
         help="disk space for weights; the least recently used make room (default: 20G)",
-    )  # fmt: skip
+    )
 
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--state-dir", type=Path, metavar="DIR",
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
         help="where keys, trusted workstations and weights are kept (default: the user's data folder)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--key-file", type=Path, metavar="FILE",
+        "--key-file",
+        type=Path,
+        metavar="FILE",
         help="shared key: whoever has this file may use the node without a pairing code",
-    )  # fmt: skip
+    )
 
 
 def _add_launching(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--ready-json", action="store_true",
+        "--ready-json",
+        action="store_true",
         help="print one line of JSON on stdout when listening: id, name, control_port, data_port, pairing_port, pid",
-    )  # fmt: skip
+    )
     group.add_argument("--exit-with-stdin", action="store_true", help="quit when standard input is closed")
 
 
@@ -219,7 +243,7 @@ def _address(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if text != clean_name(text, fallback=""):
+    if not text or text != clean_name(text):
         raise argparse.ArgumentTypeError(f'"{text}" is not a name: 1 to 63 bytes of printable text on one line')
     return text
 

@@ -12,9 +12,9 @@ from typing import Final
 
 from core.errors import InputError
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
-_RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:bits?|b)?(?:/s|ps)?", re.IGNORECASE)
-_PREFIXES: Final = ("", "k", "m", "g", "t")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
+_RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:bits?|b)?(?:/s|ps)?", re.IGNORECASE | re.ASCII)
+_PREFIXES: Final = ("", "k", "m", "g", "t", "p")
 _LARGEST: Final = 2**62
 
 

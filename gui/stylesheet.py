@@ -125,7 +125,8 @@ QTableView[role="bare"], QTreeView[role="bare"], QListView[role="bare"] { border
 QTableView::item, QTreeView::item, QListView::item { padding: 5px 8px; border: none; }
 QTableView::item { border-bottom: 1px solid $border; }
 QTableView::item:hover, QTreeView::item:hover, QListView::item:hover { background: $raised; }
-QTableView::item:selected, QTreeView::item:selected, QListView::item:selected { background: $accent_soft; color: $text; }
+QTableView::item:selected, QTreeView::item:selected, QListView::item:selected { background: $accent_soft;
+    color: $text; }
 QTableView:focus, QTreeView:focus, QListView:focus { border-color: $accent; }
 QHeaderView { background: transparent; border: none; }
 QHeaderView::section { background: $surface; color: $muted; border: none; border-bottom: 1px solid $border;

@@ -46,7 +46,7 @@ class Theme(QObject):
         self._app = app
         self._icons: dict[tuple[str, str], QIcon] = {}
         self._marks = QTemporaryDir()
-        self._base = max(12, min(18, QFontInfo(app.font()).pixelSize()))
+        self._base = max(13, min(18, QFontInfo(app.font()).pixelSize()))
         saved = str(QSettings().value("theme", Mode.SYSTEM.value, type=str))
         self.mode = Mode(saved) if saved in {m.value for m in Mode} else Mode.SYSTEM
         self.tokens: Tokens = DARK
@@ -85,16 +85,16 @@ class Theme(QObject):
         font.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
         return font
 
-    def icon(self, name: str, token: str = "muted") -> QIcon:
+    def icon(self, name: str, ink: str = "muted") -> QIcon:
         """The line icon ``name`` of resources/icons, tinted with a token's colour."""
-        colour = getattr(self.tokens, token)
+        colour = getattr(self.tokens, ink)
         key = (name, colour)
         if key not in self._icons:
             self._icons[key] = self._make_icon(name, QColor(colour))
         return self._icons[key]
 
-    def pixmap(self, name: str, size: int, token: str = "muted", ratio: float = 1.0) -> QPixmap:
-        return tinted(name, size, self.colour(token), ratio)
+    def pixmap(self, name: str, size: int, ink: str = "muted", ratio: float = 1.0) -> QPixmap:
+        return tinted(name, size, self.colour(ink), ratio)
 
     def _system_changed(self) -> None:
         if self.mode is Mode.SYSTEM:
@@ -168,7 +168,9 @@ def tinted(name: str, size: int, colour: QColor, ratio: float = 1.0) -> QPixmap:
         painter.fillRect(pixmap.rect(), colour)
     else:
         painter.setPen(QPen(colour, max(1.0, area.width() / 14)))
-        painter.drawEllipse(area.adjusted(area.width() * 0.22, area.width() * 0.22, -area.width() * 0.22, -area.width() * 0.22))
+        painter.drawEllipse(
+            area.adjusted(area.width() * 0.22, area.width() * 0.22, -area.width() * 0.22, -area.width() * 0.22)
+        )
     painter.end()
     pixmap.setDevicePixelRatio(ratio)
     return pixmap

@@ -24,7 +24,8 @@ from core.errors import (
 from core.plan.form import NodeId
 from core.wire.frames import decode_reply, encode_request
 from core.wire.messages import Failure, InfoPush, Reply, ReplyEnvelope, Request, RequestEnvelope, TelemetryPush
-from core.wire.sockets import Channel, Poller, Waker, Wire
+from core.wire.sockets import Channel, Poller, Wire
+from core.wire.waker import Waker
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +115,10 @@ class ControlLinks:
             return
         request_id = self._next_id
         self._next_id += 1
-        self._waiting[request_id] = _Waiting(node, name, answer, now, now + timeout)
-        channel.send([encode_request(RequestEnvelope(request_id, body))])
+        if channel.send([encode_request(RequestEnvelope(request_id, body))]):
+            self._waiting[request_id] = _Waiting(node, name, answer, now, now + timeout)
+        else:
+            answer(UnreachableError(f"{name} takes no more requests: too many wait already."), 0.0)
 
     def wait(self, timeout: float) -> tuple[NodeId, ...]:
         """The nodes that have something to read, after at most ``timeout`` seconds or a wake-up."""

@@ -12,7 +12,7 @@ but the node is called lost only after LOST_AFTER_SECONDS of silence, so a short
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from msgspec import Struct
@@ -124,7 +124,9 @@ class _Record:
     linked: bool = False
     pair_tried: bool = False
     drained: bool = False
-    moved_to: Sighting | None = field(default=None)
+    moved_to: Sighting | None = None
+    strange: bool = False
+    """Something answers at the address, but not with the node's key."""
 
     @property
     def address(self) -> str:
@@ -225,6 +227,7 @@ class Roster:
         record.attempt_ends = now + ATTEMPT_SECONDS
         record.retry_at = math.inf
         record.linked = False
+        record.strange = False
         node = record.node
         if node.source == "local" and self._holds_key_file and node.pairing_port is not None and not record.pair_tried:
             return self._pair(record)
@@ -243,12 +246,17 @@ class Roster:
         record.retry_at = now + pause
         record.linked = False
         where = record.address
+        what = (
+            f"what answers at {where} is not this node but another key or program: pair it again if it was reinstalled"
+            if record.strange
+            else f"does not answer at {where}"
+        )
         index = (record.addresses.index(record.node.host) + 1) if record.node.host in record.addresses else 0
         record.node = replace(record.node, host=record.addresses[index % len(record.addresses)])
         effects: list[Effect] = [Disconnect(record.node.id, f"{record.node.name} does not answer at {where}")]
         if record.node.state is not NodeState.DISCOVERED:
             return effects  # whether it is lost is for the silence to say
-        return effects + self._step(record, NodeEvent.SILENT, f"does not answer at {where}")
+        return effects + self._step(record, NodeEvent.SILENT, what)
 
     # ------------------------------------------------------------ what came of an attempt
 
@@ -336,6 +344,12 @@ class Roster:
             return self._attempt(record, now)
         return []  # the attempt under way ends by itself
 
+    def not_itself(self, node_id: NodeId) -> None:
+        """The handshake broke off: something answers that does not hold the node's key."""
+        record = self._records.get(node_id)
+        if record is not None:
+            record.strange = True
+
     # ------------------------------------------------------------ what a connected node says
 
     def heard(self, node_id: NodeId, now: float) -> None:
@@ -417,15 +431,17 @@ class Roster:
             effects += self._lost(record)
         if now >= record.attempt_ends:
             effects += self._attempt_failed(record, now)
-        elif now >= record.retry_at:
-            effects += self._attempt(record, now)
-        elif record.linked and (
-            silence >= LOST_AFTER_SECONDS or (record.moved_to is not None and silence > HEARTBEAT_SECONDS + 0.5)
-        ):
+        elif now >= record.retry_at or self._is_mute(record, silence):
             effects += self._attempt(record, now)
         elif record.linked:
             effects += self._keep_in_touch(record, now)
         return effects
+
+    @staticmethod
+    def _is_mute(record: _Record, silence: float) -> bool:
+        """Connected, yet silent for so long that another way should be tried."""
+        moved = record.moved_to is not None and silence > HEARTBEAT_SECONDS + 0.5
+        return record.linked and (moved or silence >= LOST_AFTER_SECONDS)
 
     def _keep_in_touch(self, record: _Record, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
+import onnx_ir as ir
 
 from core.errors import ModelError
 
@@ -75,15 +76,7 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int:
     count = 1
     for dim in tensor.dims:
         count *= dim
-    bits = _BITS.get(tensor.data_type, 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return (count * bits + 7) // 8
-
-
-_BITS = {
-    getattr(onnx.TensorProto, name): bits
-    for name, bits in (("INT4", 4), ("UINT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2), ("UINT2", 2))
-    if hasattr(onnx.TensorProto, name)
-}
+    return (count * ir.DataType(tensor.data_type).bitwidth + 7) // 8
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from core.errors import ModelError
 
@@ -116,7 +116,7 @@ def _slim_tensor(data: mmap.mmap, tensor: _Field, location: str) -> bytes:
     proto.data_location = onnx.TensorProto.EXTERNAL
     for key, value in (("location", location), ("offset", raw.payload), ("length", raw.end - raw.payload)):
         proto.external_data.add(key=key, value=str(value))
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _fields(data: mmap.mmap, start: int, end: int, known: dict[int, int] | None = None) -> Iterator[_Field]:

@@ -1,4 +1,4 @@
-"""Writes large ONNX models piece by piece: weights go straight to the external data file, so little is held in memory."""
+"""Writes large ONNX models piece by piece: weights go straight to the external data file and are not held in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET: Final = 17
 IR_VERSION: Final = 8
 DEFAULT_DIMS: Final = "shardboard.default_dims"
-"""Key in a model's metadata: a JSON object, what its symbolic dimensions besides the batch are unless told otherwise."""
+"""Key in a model's metadata: a JSON object, the usual size of each symbolic dimension besides the batch."""
 
 _ALIGNMENT: Final = 4096  # a page: each weight can be mapped by itself
 _INLINE_BYTES: Final = 1024
@@ -80,6 +80,13 @@ class GraphWriter:
         values *= np.float32(deviation)
         return values
 
+    def filters(self, name: str, shape: Sequence[int], deviation: float) -> str:
+        """A random weight whose rows each sum to nothing, so that outputs tell what differs between inputs instead of
+        what all inputs share (everything behind a ReLU is positive)."""
+        values = self.random(name, shape, deviation)
+        values -= values.mean(axis=tuple(range(1, len(shape))), keepdims=True)
+        return self.constant(name, values)
+
     def weight(self, name: str, shape: Sequence[int], deviation: float) -> str:
         """A random normal weight with this standard deviation."""
         return self.constant(name, self.random(name, shape, deviation))
@@ -104,8 +111,7 @@ class GraphWriter:
         padding = -self._offset % _ALIGNMENT
         self._data.write(b"\0" * padding)
         self._offset += padding
-        raw = value if value.dtype.byteorder != ">" else value.astype(value.dtype.newbyteorder("<"))
-        self._data.write(memoryview(raw).cast("B"))
+        self._data.write(memoryview(value.astype(value.dtype.newbyteorder("<"), copy=False)).cast("B"))  # type: ignore[arg-type]
         tensor = TensorProto(
             name=name,
             data_type=helper.np_dtype_to_tensor_dtype(value.dtype),

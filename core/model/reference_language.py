@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
-from core.model.reference_graph import GraphWriter
+from core.model.reference_graph import Array, GraphWriter
 
 HIDDEN: Final = 768
 HEADS: Final = 12
@@ -87,7 +88,7 @@ def _sequence_length(graph: GraphWriter) -> str:
     return graph.node("Gather", "embeddings.length", shape, graph.constant("axis_1", _int64_scalar(1)), axis=0)
 
 
-def _int64_scalar(value: int) -> "np.ndarray[Any, Any]":
+def _int64_scalar(value: int) -> Array:
     return np.array(value, np.int64)
 
 
@@ -160,10 +161,10 @@ def _causal_mask(graph: GraphWriter, positions: str) -> str:
 def _gpt2_layer(graph: GraphWriter, name: str, value: str, mask: str) -> str:
     normal = _layer_norm(graph, f"{name}.ln_1", value, 1e-5)
     joined = _linear(graph, f"{name}.attn.c_attn", normal, HIDDEN, 3 * HIDDEN)
-    parts = [f"{name}.attn.{part}" for part in ("query", "key", "value")]
+    query, key, content = f"{name}.attn.q", f"{name}.attn.k", f"{name}.attn.v"
     sizes = graph.integers("thirds", HIDDEN, HIDDEN, HIDDEN)
-    graph.node("Split", f"{name}.attn.split", joined, sizes, outputs=parts, axis=2)
-    context = _attend(graph, f"{name}.attn", *parts, mask)
+    graph.node("Split", f"{name}.attn.split", joined, sizes, outputs=[query, key, content], axis=2)
+    context = _attend(graph, f"{name}.attn", query, key, content, mask)
     context = _linear(graph, f"{name}.attn.c_proj", context, HIDDEN, HIDDEN, _RESIDUAL_DEVIATION)
     value = graph.node("Add", f"{name}.attn.residual", context, value)
     inner = _layer_norm(graph, f"{name}.ln_2", value, 1e-5)

@@ -37,7 +37,7 @@ def _conv(
 ) -> str:
     before, after = channels
     fan_in = before // groups * kernel * kernel
-    weight = graph.weight(f"{name}.weight", (after, before // groups, kernel, kernel), gain * he(fan_in))
+    weight = graph.filters(f"{name}.weight", (after, before // groups, kernel, kernel), gain * he(fan_in))
     bias = graph.weight(f"{name}.bias", (after,), 0.05)
     padding = kernel // 2
     return graph.node(
@@ -55,7 +55,7 @@ def _conv(
 
 
 def _classifier(graph: GraphWriter, name: str, value: str, features: int) -> str:
-    weight = graph.weight(f"{name}.weight", (CLASSES, features), 3 * xavier(features))
+    weight = graph.filters(f"{name}.weight", (CLASSES, features), 10 * xavier(features))
     bias = graph.weight(f"{name}.bias", (CLASSES,), 0.05)
     return graph.node("Gemm", name, value, weight, bias, outputs=["logits"], transB=1)
 

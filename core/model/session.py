@@ -9,11 +9,28 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 INLINE_LIMIT: Final = 1024
 """Initializers of at most this many bytes stay inside the graph: shape inference needs their values."""
 
 _PLAIN: Final = frozenset("?bhilqBHILQefd")
+
+RUNTIME_ERRORS: Final[tuple[type[Exception], ...]] = (
+    ort_state.EngineError,
+    ort_state.EPFail,
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NoModel,
+    ort_state.NoSuchFile,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
+"""What onnxruntime raises for a graph or a feed it cannot run; its own exceptions have no common base."""
 
 Runner = Callable[[Mapping[str, np.ndarray]], list[np.ndarray]]
 

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from core.model.session import dtype_name, graph_proto
+from core.model.session import RUNTIME_ERRORS, dtype_name, graph_proto, run_session, start_session
 
 Dims = tuple[int | str | None, ...] | None
 """None: not even the rank is known. A dimension: fixed, named, or unknown."""
+Shape = tuple[int, ...] | None
 Known = dict[str, tuple[Dims, str]]
 """Value name -> (dims, numpy name of the element type or "")."""
 
@@ -99,3 +100,34 @@ def itemsize(dtype: str) -> int:
         return np.dtype(dtype).itemsize
     except TypeError:
         return next((max(1, int(t.itemsize)) for t in ir.DataType if dtype_name(t) == dtype), 0)
+
+
+_BY_DATA = frozenset(
+    {"NonZero", "NonMaxSuppression", "Unique", "Compress", "If", "Loop", "RoiAlign", "Multinomial", "StringSplit"}
+)
+
+
+def measure(model: ir.Model, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> dict[str, tuple[Shape, str]]:
+    """Shapes and types of values that inference leaves open, by running the model once on ``feed``.
+
+    Values that are no tensors, and all of them where onnxruntime cannot run on this feed, come back as unknown.
+    """
+    try:
+        session = start_session(model, extra_outputs=names)
+        results = run_session(session, feed)
+    except RUNTIME_ERRORS:
+        return dict.fromkeys(names, (None, ""))
+    return {
+        name: (tuple(array.shape), str(array.dtype.name)) if isinstance(array, np.ndarray) else (None, "")
+        for name, array in results.items()
+        if name in set(names)
+    }
+
+
+def data_dependent(model: ir.Model, names: Sequence[str]) -> frozenset[str]:
+    """Those of ``names`` whose size may hang on the data itself: they come after NonZero and its like."""
+    tainted: set[str] = set()
+    for node in model.graph:
+        if node.op_type in _BY_DATA or any(value is not None and value.name in tainted for value in node.inputs):
+            tainted |= {value.name for value in node.outputs if value.name}
+    return frozenset(tainted & set(names))

@@ -24,6 +24,10 @@ from core.errors import ModelError
 from core.paths import cache_dir
 from core.plan.form import Sha256
 
+BLOB_DTYPES: Final = frozenset(
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+)
+"""Types that travel as raw bytes, as weights and as tensors; the others are only possible inside a shard."""
 RECENT_BYTES: Final = 256 << 20
 """Decoded weights kept while they are being read, in bytes."""
 REMEMBERED_FILE_BYTES: Final = 64 << 20

@@ -95,8 +95,30 @@ def whole(graph: LayerGraph) -> Fragment:
 def stages(graph: LayerGraph, bounds: Sequence[int], recomputed: Sequence[Collection[int]]) -> tuple[Fragment, ...]:
     """Divide a model: stage i holds layers ``bounds[i]`` to ``bounds[i + 1]`` and may run ``recomputed[i]`` again.
 
-    PlanError in words when a stage would have nothing to do.
+    A stage that would be left with nothing to do, because all others run its layers again, sends its results instead.
+    PlanError in words when nobody needs them at all, or a stage has no layer.
     """
+    count = len(bounds) - 1
+    for stage in range(count):
+        if bounds[stage] >= bounds[stage + 1] and count > 1:
+            raise PlanError(f"Stage {stage + 1} would have no layers.", hint="Move the cut, or use fewer nodes.")
+    again = [frozenset(layers) for layers in recomputed]
+    while True:
+        fragments = _divide(graph, bounds, again)
+        idle = next((stage for stage, fragment in enumerate(fragments) if not fragment.layers), None)
+        if idle is None or count == 1:
+            return fragments
+        own = frozenset(range(bounds[idle], bounds[idle + 1]))
+        if not any(own & layers for layers in again):
+            raise PlanError(
+                f"Stage {idle + 1} (layers {min(own)}-{max(own)}) would have nothing to do: nobody needs its results.",
+                hint="Move the cut, or use fewer nodes.",
+            )
+        again = [layers - own for layers in again]
+
+
+def _divide(graph: LayerGraph, bounds: Sequence[int], again: Sequence[Collection[int]]) -> tuple[Fragment, ...]:
+    """From the last stage to the first, what each must run for the client and the stages after it."""
     count = len(bounds) - 1
     stage_of = [stage for stage in range(count) for _ in range(bounds[stage], bounds[stage + 1])]
     wanted: list[dict[str, None]] = [{} for _ in range(count)]
@@ -105,14 +127,7 @@ def stages(graph: LayerGraph, bounds: Sequence[int], recomputed: Sequence[Collec
         wanted[stage][name] = None
     fragments: list[Fragment] = []
     for stage in reversed(range(count)):
-        first, last = bounds[stage], bounds[stage + 1]
-        fragment = _fragment(graph, range(first, last), recomputed[stage], wanted[stage])
-        if not fragment.layers and count > 1:
-            raise PlanError(
-                f"Stage {stage + 1} ({_range_words(first, last)}) would have nothing to do: "
-                + ("no layer lies between its cuts." if first == last else "no other stage needs its results."),
-                hint="Move the cut, or use fewer nodes.",
-            )
+        fragment = _fragment(graph, range(bounds[stage], bounds[stage + 1]), again[stage], wanted[stage])
         for name in fragment.inputs:
             if name in graph.producer:
                 wanted[stage_of[graph.producer[name]]][name] = None
@@ -126,7 +141,6 @@ def _fragment(graph: LayerGraph, own: range, again: Collection[int], wanted: Col
     inputs: set[str] = {name for name in wanted if name in graph.inputs}
     constants: set[str] = {name for name in wanted if name in graph.constants}
     pending = [graph.producer[name] for name in wanted if name in graph.producer]
-    may_rerun = frozenset(again)
     while pending:
         layer = pending.pop()
         if layer in layers:
@@ -134,7 +148,7 @@ def _fragment(graph: LayerGraph, own: range, again: Collection[int], wanted: Col
         layers.add(layer)
         for name in graph.needs[layer]:
             source = graph.producer.get(name)
-            if source is not None and (source in own or source in may_rerun):
+            if source is not None and (source in own or source in again):
                 pending.append(source)
             elif name in graph.constants:
                 constants.add(name)
@@ -152,6 +166,3 @@ def _fragment(graph: LayerGraph, own: range, again: Collection[int], wanted: Col
         recomputed=tuple(sorted(layer for layer in layers if layer not in own)),
     )
 
-
-def _range_words(first: int, last: int) -> str:
-    return f"layers {first}-{last - 1}" if last > first else f"before layer {first}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from msgspec import Struct
 
 from core.errors import PlanError
 from core.model.graph import Model
-from core.plan.blobs import TensorBytes, hash_tensors
+from core.plan.blobs import BLOB_DTYPES, TensorBytes, hash_tensors
 from core.plan.extract import Fragment
 from core.plan.form import Port, Weight
 
@@ -23,10 +24,6 @@ INLINE_BYTES: Final = 1024
 """Initializers up to this size stay in the graph."""
 MAX_GRAPH_BYTES: Final = 2**31 - 2**20
 """A protobuf message ends at 2 GiB."""
-BLOB_DTYPES: Final = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
-)
-"""Types that travel as raw bytes, as weights and as tensors; the others are only possible inside a shard."""
 PASSED: Final = "/passed_on"
 """Ending of a shard's output that repeats a model input or a constant."""
 
@@ -72,40 +69,40 @@ class _Values:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._types = model.shapes(2)
         self._values: dict[str, ir.Value] = {value.name or "": value for value in model.ir.graph.inputs}
         self._values |= model.ir.graph.initializers
         for node in model.ir.graph:
             self._values |= {value.name: value for value in node.outputs if value.name}
 
     def port(self, name: str, port_name: str) -> Port:
-        value = self._values[name]
-        if value.type is not None and not isinstance(value.type, ir.TensorType):
+        dtype = self._types.get(name, (None, ""))[1]
+        kind = self._values[name].type
+        if kind is not None and not isinstance(kind, ir.TensorType):
             raise PlanError(
-                f"The value {name!r} is not a tensor ({value.type}), so it cannot travel between machines.",
+                f"The value {name!r} is not a tensor but {kind}, so it cannot travel between machines.",
                 hint="Move the cut to another layer.",
             )
-        dtype = "" if value.dtype is None else value.dtype.numpy().name
         if dtype not in BLOB_DTYPES:
-            kind = f"type {value.dtype.name}" if value.dtype is not None else "no known type"
             raise PlanError(
-                f"The tensor {name!r} has {kind}, which cannot travel between machines.",
+                f"The tensor {name!r} is of {f'type {dtype}' if dtype else 'unknown type'}, "
+                "which cannot travel between machines.",
                 hint="Move the cut to another layer.",
             )
         return Port(port_name, dtype, self._model.varying(name))
 
     def declare(self, name: str, port: Port) -> onnx.ValueInfoProto:
         """A graph input or output; a dimension that varies keeps the exporter's name for it."""
-        value = self._values[name]
-        assert value.dtype is not None
+        kind = int(ir.DataType.from_numpy(np.dtype(port.dtype)))
         if port.shape is None:
-            return onnx.helper.make_tensor_value_info(port.name, int(value.dtype), None)
-        named = list(value.shape) if value.shape is not None and len(value.shape) == len(port.shape) else []
-        dims: list[int | str] = []
-        for axis, dim in enumerate(port.shape):
-            symbol = named[axis] if named else None
-            word = symbol.value if isinstance(symbol, ir.SymbolicDim) else None
-            dims.append(dim if dim is not None else word or f"{name}.{axis}")
-        return onnx.helper.make_tensor_value_info(port.name, int(value.dtype), dims)
+            return onnx.helper.make_tensor_value_info(port.name, kind, None)
+        declared = self._values[name].shape
+        named = list(declared) if declared is not None and len(declared) == len(port.shape) else [None] * len(port.shape)
+        dims = [
+            dim if dim is not None else getattr(symbol, "value", None) or f"{name}.{axis}"
+            for axis, (dim, symbol) in enumerate(zip(port.shape, named, strict=True))
+        ]
+        return onnx.helper.make_tensor_value_info(port.name, kind, dims)
 
 
 def _node_proto(node: ir.Node) -> onnx.NodeProto:

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import struct
 from pathlib import Path
 
 import msgspec
@@ -109,7 +110,7 @@ def is_key(text: str) -> bool:
         return False
     try:
         return len(z85.decode(text.encode())) == KEY_BYTES
-    except (KeyError, ValueError, OverflowError):
+    except (KeyError, ValueError, struct.error):  # not its alphabet, or over 32 bits in 5 characters
         return False
 
 

@@ -62,8 +62,10 @@ class Received(NamedTuple):
 class Listener:
     """A ROUTER with Curve. Never blocks."""
 
-    def __init__(self, socket: _Socket) -> None:
+    def __init__(self, socket: _Socket, opened: set[Listener | Channel]) -> None:
         self._socket = socket
+        self._opened = opened
+        opened.add(self)
         self.port = int(cast(bytes, socket.last_endpoint).decode().rpartition(":")[2])
 
     def recv(self) -> Received | None:
@@ -94,14 +96,17 @@ class Listener:
         return True
 
     def close(self) -> None:
+        self._opened.discard(self)
         self._socket.close()
 
 
 class Channel:
     """A DEALER with Curve, connected to one Listener; reconnects by itself."""
 
-    def __init__(self, socket: _Socket, endpoint: str) -> None:
+    def __init__(self, socket: _Socket, endpoint: str, opened: set[Listener | Channel]) -> None:
         self._socket = socket
+        self._opened = opened
+        opened.add(self)
         self.endpoint = endpoint
         self._monitor: _Socket = socket.get_monitor_socket(_WATCHED)
         self._problem: str | None = None
@@ -159,6 +164,7 @@ class Channel:
     def close(self) -> None:
         if self._socket.closed:
             return
+        self._opened.discard(self)
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close()
@@ -189,7 +195,7 @@ class Poller:
 
 
 class Wire:
-    """One ZeroMQ context with this side's keys. ``allow`` says which client keys its Listeners let in (none if None)."""
+    """One ZeroMQ context with this side's keys. ``allow`` says which client keys its Listeners let in (None: none)."""
 
     def __init__(self, keys: KeyPair, allow: Callable[[str], bool] | None = None) -> None:
         self.keys = keys
@@ -197,6 +203,7 @@ class Wire:
         self._context: zmq.Context[_Socket] = zmq.Context()
         self._gatekeeper: Gatekeeper | None = None
         self._domains = itertools.count(1)
+        self._opened: set[Listener | Channel] = set()
 
     def listen(
         self,
@@ -234,7 +241,7 @@ class Wire:
         except zmq.ZMQError as error:
             socket.close()
             raise _bind_error(bind, port, error) from error
-        return Listener(socket)
+        return Listener(socket, self._opened)
 
     def connect(
         self, endpoint: str, server_key: str, *, keys: KeyPair | None = None, hwm: int = DEFAULT_HWM
@@ -254,7 +261,7 @@ class Wire:
         socket.reconnect_ivl_max = _RECONNECT_MAX_MS
         socket.set(zmq.CONNECT_TIMEOUT, _HANDSHAKE_MS)
         socket.ipv6 = "[" in endpoint
-        channel = Channel(socket, endpoint)
+        channel = Channel(socket, endpoint, self._opened)
         try:
             socket.curve_serverkey = server_key.encode()
             channel.open()
@@ -274,7 +281,9 @@ class Wire:
         if self._gatekeeper is not None:
             self._gatekeeper.close()
             self._gatekeeper = None
-        self._context.destroy()
+        for thing in tuple(self._opened):
+            thing.close()
+        self._context.term()
 
 
 def endpoint(host: str, port: int) -> str:

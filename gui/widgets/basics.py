@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gui.theme import XL, L, M, S, Theme, XS
+from gui.theme import XL, XS, L, M, S, Theme
 
 Kind = Literal["", "info", "good", "warn", "bad"]
 
@@ -69,48 +69,48 @@ def button(
     if tip:
         made.setToolTip(tip)
     if clicked is not None:
-        made.clicked.connect(lambda: clicked())
+        made.clicked.connect(lambda _checked=False: clicked())
     return made
 
 
-def keep_icon(target: QPushButton | QToolButton, name: str, token: str = "muted", size: int = 16) -> None:
+def keep_icon(target: QPushButton | QToolButton, name: str, ink: str = "muted", size: int = 16) -> None:
     """Give a button an icon that follows the theme."""
     theme = Theme.of()
     target.setIconSize(QSize(size, size))
-    target.setIcon(theme.icon(name, token))
-    follow = _IconFollower(target, name, token)
+    target.setIcon(theme.icon(name, ink))
+    follow = _IconFollower(target, name, ink)
     theme.changed.connect(follow.apply)
 
 
 class _IconFollower(QWidget):
     """Child of a button: repaints its icon when the theme changes, and goes when the button goes."""
 
-    def __init__(self, target: QPushButton | QToolButton, name: str, token: str) -> None:
+    def __init__(self, target: QPushButton | QToolButton, name: str, ink: str) -> None:
         super().__init__(target)
         self.hide()
-        self._target, self._name, self._token = target, name, token
+        self._target, self._name, self._ink = target, name, ink
 
     def apply(self) -> None:
-        self._target.setIcon(Theme.of().icon(self._name, self._token))
+        self._target.setIcon(Theme.of().icon(self._name, self._ink))
 
 
 class IconLabel(QWidget):
     """A line icon that follows the theme."""
 
-    def __init__(self, name: str, size: int = 20, token: str = "muted") -> None:
+    def __init__(self, name: str, size: int = 20, ink: str = "muted") -> None:
         super().__init__()
-        self._name, self._token = name, token
+        self._name, self._ink = name, ink
         self.setFixedSize(size, size)
         Theme.of().changed.connect(self.update)
 
-    def set(self, name: str, token: str) -> None:
-        self._name, self._token = name, token
+    def set(self, name: str, ink: str) -> None:
+        self._name, self._ink = name, ink
         self.update()
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         painter = QPainter(self)
         ratio = self.devicePixelRatioF()
-        painter.drawPixmap(0, 0, Theme.of().pixmap(self._name, self.width(), self._token, ratio))
+        painter.drawPixmap(0, 0, Theme.of().pixmap(self._name, self.width(), self._ink, ratio))
 
 
 class Dot(QWidget):
@@ -149,7 +149,9 @@ class Pill(QLabel):
         set_look(self, "kind", kind)
 
 
-def row(*parts: QWidget | QLayout | None, spacing: int = S, margins: tuple[int, int, int, int] = (0, 0, 0, 0)) -> QHBoxLayout:
+def row(
+    *parts: QWidget | QLayout | None, spacing: int = S, margins: tuple[int, int, int, int] = (0, 0, 0, 0)
+) -> QHBoxLayout:
     """Parts side by side; None is a stretch."""
     made = QHBoxLayout()
     _fill(made, parts, spacing, margins)
@@ -252,7 +254,10 @@ class Banner(QFrame):
 
     def say(self, title: str, text: str, kind: Kind = "info") -> None:
         set_look(self, "kind", kind)
-        self._icon.set({"bad": "alert", "warn": "alert", "good": "check"}.get(kind, "info"), kind if kind in {"bad", "warn", "good"} else "accent")
+        self._icon.set(
+            {"bad": "alert", "warn": "alert", "good": "check"}.get(kind, "info"),
+            kind if kind in {"bad", "warn", "good"} else "accent",
+        )
         self._title.setText(title)
         self._title.setVisible(bool(title))
         self._text.setText(text)
@@ -291,9 +296,11 @@ class EmptyState(QWidget):
 
 
 class Page(QWidget):
-    """A page: title, one line of explanation, tools on the right, and a body below. ``inspected`` feeds the inspector."""
+    """A page: title, a line of explanation, tools on the right, a body below; ``inspected`` feeds the inspector."""
 
     inspected = Signal(object)
+    wanted = Signal(str)
+    """Name of another page that a person asked for from here."""
 
     def __init__(self, title: str, text: str = "", *, scroll: bool = False) -> None:
         super().__init__()

@@ -15,7 +15,6 @@ from PySide6.QtGui import (
     QAccessible,
     QAccessibleEvent,
     QColor,
-    QContextMenuEvent,
     QDragEnterEvent,
     QDragLeaveEvent,
     QDragMoveEvent,
@@ -32,7 +31,7 @@ from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 from gui.theme import Theme
 from gui.widgets.formats import count
 from gui.widgets.ribbon_model import Move, Refusal, RibbonModel
-from gui.widgets.ribbon_paint import BAND_WIDTH, LANE_GAP, LANE_OF_MANY, Geometry, RibbonPainter, Segment, arrange
+from gui.widgets.ribbon_paint import LANE_GAP, LANE_OF_MANY, RibbonPainter, Segment, arrange
 from gui.widgets.units import nbytes, percent, seconds
 
 NODE_MIME = "application/x-shardboard-node"
@@ -77,7 +76,7 @@ class Ribbon(QWidget):
         self._hover_cut = -1
         self._drop_on = -1
         self._pills: list[QRectF] = []
-        self._geometry = arrange(600, 1, 0, False, 15)
+        self._geometry = arrange(600, 1, None, False, 15)
         self.setMouseTracking(True)
         self.setAcceptDrops(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -146,9 +145,8 @@ class Ribbon(QWidget):
 
     def _arrange(self) -> None:
         rows = 1 if self._pipeline else max(1, len(self._nodes))
-        bands = len(self._model.band_rows(int(self.width() / BAND_WIDTH))) if self._model else 0
         line = float(self.fontMetrics().height())
-        self._geometry: Geometry = arrange(self.width(), rows, bands, self._pipeline, line)
+        self._geometry = arrange(self.width(), rows, self._model, self._pipeline, line)
         self.setFixedHeight(round(self._geometry.height))
         self._describe()
         self.update()
@@ -170,7 +168,7 @@ class Ribbon(QWidget):
 
     # ---------------------------------------------------------------- painting
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, _event: QPaintEvent) -> None:
         if self._model is None or not len(self._model):
             return
         painter = QPainter(self)
@@ -181,7 +179,7 @@ class Ribbon(QWidget):
             brush.profile()
         segments = self.segments()
         for segment in segments:
-            brush.segment(segment, hovered=False)
+            brush.segment(segment)
         if self._hover_layer >= 0:
             brush.highlight(self._hover_layer)
         if 0 <= self._drop_on < len(segments):
@@ -238,10 +236,7 @@ class Ribbon(QWidget):
             self._before_drag = None
             self.balanceRequested.emit()
 
-    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        event.ignore()
-
-    def leaveEvent(self, event: QEvent) -> None:
+    def leaveEvent(self, _event: QEvent) -> None:
         self._hover_layer = self._hover_cut = -1
         self.update()
 
@@ -298,7 +293,7 @@ class Ribbon(QWidget):
         event.setAccepted(self._drop_on >= 0)
         self.update()
 
-    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+    def dragLeaveEvent(self, _event: QDragLeaveEvent) -> None:
         self._drop_on = -1
         self.update()
 

@@ -6,7 +6,6 @@ sliver, so that they can be pointed at; all slivers together are at most 4 % of 
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -64,12 +63,27 @@ class Band(Struct, frozen=True):
 
 
 def split_group(group: str) -> tuple[str, ...]:
-    """The levels of a module path: ``"encoder/layer.0"`` and ``"encoder.layer.0"`` are encoder, layer.0."""
+    """The levels of a module path: ``"layer1/layer1.0/layer1.0.conv1"`` is layer1, layer1.0, conv1.
+
+    Without slashes dots part the levels, and a number stays with the name before it: ``"encoder.layer.0"``.
+    """
+    if "/" not in group:
+        return _merge_numbers(group.split("."))
     levels: list[str] = []
-    for part in re.split(r"[./]", group):
+    above = ""
+    for part in filter(None, group.split("/")):
+        rest = part.removeprefix(f"{above}.") if above else part
+        levels.append(part if rest.isdigit() else rest)
+        above = part
+    return tuple(levels)
+
+
+def _merge_numbers(parts: Sequence[str]) -> tuple[str, ...]:
+    levels: list[str] = []
+    for part in filter(None, parts):
         if part.isdigit() and levels and not levels[-1][-1].isdigit():
             levels[-1] += f".{part}"
-        elif part:
+        else:
             levels.append(part)
     return tuple(levels)
 
@@ -93,6 +107,7 @@ class RibbonModel:
         self.edges = _edges(self.costs)
         """float64 [layers + 1]: layer i covers edges[i] to edges[i + 1]."""
         self._paths = _without_common_prefix([split_group(layer.group) for layer in self.layers])
+        self._rows: dict[int, tuple[tuple[Band, ...], ...]] = {}
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -167,6 +182,24 @@ class RibbonModel:
         cut = self.crossings.get(position)
         return cut.nbytes if cut else 0
 
+    def even_cuts(self, speeds: Sequence[float]) -> tuple[int, ...] | None:
+        """Cuts that give each stage work in proportion to its node's speed, as nearly as the layers allow.
+
+        None when there are fewer legal positions than cuts needed.
+        """
+        needed = len(speeds) - 1
+        if needed > len(self.positions):
+            return None
+        shares = np.cumsum(speeds) / sum(speeds)
+        cuts: list[int] = []
+        free = list(self.positions)
+        for i, share in enumerate(shares[:-1].tolist()):
+            last = len(free) - (needed - 1 - i)
+            place = min(range(last), key=lambda p: abs(float(self.edges[free[p]]) - share))
+            cuts.append(free[place])
+            free = free[place + 1 :]
+        return tuple(cuts)
+
     # ---------------------------------------------------------------- modules
 
     @property
@@ -181,12 +214,17 @@ class RibbonModel:
         for path, run in groupby(path[:depth] for path in self._paths):
             count = len(list(run))
             if path:
-                bands.append(Band(path[-1], first, first + count))
+                bands.append(Band(_label(path), first, first + count))
             first += count
         return tuple(bands)
 
     def band_rows(self, room: int) -> tuple[tuple[Band, ...], ...]:
         """At most two rows of bands: a coarse one, and the finest one with no more than ``room`` bands."""
+        if room not in self._rows:
+            self._rows[room] = self._find_rows(room)
+        return self._rows[room]
+
+    def _find_rows(self, room: int) -> tuple[tuple[Band, ...], ...]:
         levels = [bands for depth in range(1, self.depth + 1) if (bands := self.bands(depth))]
         coarse = next((bands for bands in levels if len(bands) > 1), levels[0] if levels else ())
         if not coarse or len(coarse) > 3 * room:
@@ -215,3 +253,8 @@ def _without_common_prefix(paths: Sequence[tuple[str, ...]]) -> list[tuple[str, 
         while shared < shortest - 1 and len({path[shared] for path in named}) == 1:
             shared += 1
     return [path[shared:] for path in paths]
+
+
+def _label(path: tuple[str, ...]) -> str:
+    """``layer1.0`` rather than ``0``."""
+    return ".".join(path[-2:]) if len(path) > 1 and path[-1].isdigit() else path[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import floor, log, log10
 
 import numpy as np
@@ -17,11 +18,14 @@ from gui.widgets.units import nbytes, seconds
 
 MARGIN = 12.0
 LANE = 66.0
-LANE_OF_MANY = 40.0
+LANE_OF_MANY = 36.0
+CELLS = 24.0
+CELLS_OF_MANY = 11.0
+FINEST_CELL = 4.0
 LANE_GAP = 6.0
 PROFILE = 30.0
 RADIUS = 6.0
-BAND_WIDTH = 58.0
+BAND_WIDTH = 46.0
 """Pixels that a label of a module needs; bands are as fine as that allows."""
 
 
@@ -47,10 +51,12 @@ class Geometry(Struct, frozen=True):
     profile_top: float
     lanes_top: float
     lane_height: float
+    cells: float
+    """Height of the strip of layers at the bottom of a lane."""
     rows: int
     bands_top: float
     band_height: float
-    band_rows: int
+    bands: tuple[tuple[Band, ...], ...]
     axis_top: float
     height: float
 
@@ -68,8 +74,10 @@ class Geometry(Struct, frozen=True):
         return self.lane_top(self.rows - 1) + self.lane_height
 
 
-def arrange(width: float, rows: int, band_rows: int, cut: bool, line: float) -> Geometry:
+def arrange(width: float, rows: int, model: RibbonModel | None, cut: bool, line: float) -> Geometry:
     """``line``: height of a line of text; ``cut``: leave room for the handles."""
+    inner = max(1.0, width - 2 * MARGIN)
+    bands = model.band_rows(int(inner / BAND_WIDTH)) if model else ()
     pill_height = line + 8
     pill_top = 2.0
     profile_top = pill_top + (pill_height + 6 if cut else 0)
@@ -77,37 +85,45 @@ def arrange(width: float, rows: int, band_rows: int, cut: bool, line: float) -> 
     lane_height = LANE if rows == 1 else LANE_OF_MANY
     bands_top = lanes_top + rows * lane_height + (rows - 1) * LANE_GAP + 4
     band_height = line + 6
-    axis_top = bands_top + band_rows * band_height + (4 if band_rows else 0)
+    axis_top = bands_top + len(bands) * band_height + (4 if bands else 0)
     return Geometry(
         left=MARGIN,
-        width=max(1.0, width - 2 * MARGIN),
+        width=inner,
         pill_top=pill_top,
         pill_height=pill_height,
         profile_top=profile_top,
         lanes_top=lanes_top,
         lane_height=lane_height,
+        cells=CELLS if rows == 1 else CELLS_OF_MANY,
         rows=rows,
         bands_top=bands_top,
         band_height=band_height,
-        band_rows=band_rows,
+        bands=bands,
         axis_top=axis_top,
         height=axis_top + line + 6,
     )
 
 
 def spread(centres: Sequence[float], widths: Sequence[float], low: float, high: float, gap: float) -> list[float]:
-    """Move labels apart that would overlap, as little as a sweep in each direction needs; all stay within the limits."""
-    placed = list(centres)
-    edge = low
-    for i, half in enumerate(w / 2 for w in widths):
-        placed[i] = max(placed[i], edge + half)
-        edge = placed[i] + half + gap
-    edge = high
-    for i in reversed(range(len(placed))):
-        half = widths[i] / 2
-        placed[i] = min(placed[i], edge - half)
-        edge = placed[i] - half - gap
-    return placed
+    """Move labels apart that would overlap, as little as possible, and keep them between ``low`` and ``high``.
+
+    ``centres`` increase. Labels that touch form a block, which stays in the middle of where its labels belong.
+    """
+    offsets = [0.0]
+    for left, right in pairwise(widths):
+        offsets.append(offsets[-1] + (left + right) / 2 + gap)
+    blocks: list[tuple[float, int]] = []
+    for want in (centre - offset for centre, offset in zip(centres, offsets, strict=False)):
+        mean, size = want, 1
+        while blocks and blocks[-1][0] > mean:
+            other, more = blocks.pop()
+            mean, size = (mean * size + other * more) / (size + more), size + more
+        blocks.append((mean, size))
+    starts = [mean for mean, size in blocks for _ in range(size)]
+    if not starts:
+        return []
+    first, last = low + widths[0] / 2, high - widths[-1] / 2 - offsets[-1]
+    return [max(min(start, last), first) + offset for start, offset in zip(starts, offsets, strict=True)]
 
 
 def nice_step(total: float, most: int) -> float:
@@ -135,7 +151,7 @@ class RibbonPainter:
     # ---------------------------------------------------------------- bytes that would cross
 
     def profile(self) -> None:
-        """The silhouette of the bytes that would cross at each position, on a logarithmic scale: valleys cut cheaply."""
+        """The silhouette (logarithmic) of the bytes that would cross at each position; a valley cuts cheaply."""
         model, g = self._model, self._g
         if not model.positions:
             return
@@ -148,7 +164,7 @@ class RibbonPainter:
         floor_y = g.lanes_top - 2
         points = [QPointF(g.x(0), floor_y)]
         xs = [g.x(float(model.edges[p])) for p in model.positions]
-        middles = [(a + b) / 2 for a, b in zip(xs, xs[1:], strict=False)]
+        middles = [(a + b) / 2 for a, b in pairwise(xs)]
         for left, right, height in zip([g.x(0), *middles], [*middles, g.x(1)], heights, strict=True):
             points += [QPointF(left, floor_y - float(height)), QPointF(right, floor_y - float(height))]
         points.append(QPointF(g.x(1), floor_y))
@@ -160,7 +176,7 @@ class RibbonPainter:
 
     # ---------------------------------------------------------------- lanes
 
-    def segment(self, segment: Segment, *, hovered: bool) -> None:
+    def segment(self, segment: Segment) -> None:
         model, g, p = self._model, self._g, self._p
         left, right = g.x(float(model.edges[segment.first])), g.x(float(model.edges[segment.last]))
         gap_left = 0.0 if segment.first == 0 else 1.0
@@ -170,63 +186,52 @@ class RibbonPainter:
         path.addRoundedRect(box, RADIUS, RADIUS)
         p.save()
         p.setPen(Qt.PenStyle.NoPen)
-        p.fillPath(path, segment.colour.lighter(106) if hovered else segment.colour)
+        p.fillPath(path, segment.colour)
         p.setClipPath(path)
         self._shade_bands(segment, box)
-        self._separators(segment, box)
+        self._cells(segment, QRectF(box.left(), box.bottom() - g.cells, box.width(), g.cells))
         p.restore()
-        self._caption(segment, box)
+        self._caption(segment, box.adjusted(10, 0, -10, -g.cells))
 
     def _shade_bands(self, segment: Segment, box: QRectF) -> None:
         """Every other module a little darker, so that modules show within a stage."""
-        rows = self._model.band_rows(int(self._g.width / BAND_WIDTH))
-        if not rows:
-            return
-        shade = QColor(0, 0, 0, 22)
-        for i, band in enumerate(rows[-1]):
+        for i, band in enumerate(self._g.bands[-1] if self._g.bands else ()):
             if i % 2 and band.first < segment.last and band.last > segment.first:
                 left, right = (self._g.x(float(self._model.edges[e])) for e in (band.first, band.last))
-                self._p.fillRect(QRectF(left, box.top(), right - left, box.height()), shade)
+                self._p.fillRect(QRectF(left, box.top(), right - left, box.height()), QColor(0, 0, 0, 18))
 
-    def _separators(self, segment: Segment, box: QRectF) -> None:
-        """A fine line between layers that are wide enough to be told apart."""
-        edges = self._g.left + self._model.edges[segment.first : segment.last + 1] * self._g.width
-        wide = np.minimum(np.diff(edges)[:-1], np.diff(edges)[1:]) >= 2.5 if len(edges) > 2 else np.zeros(0, dtype=bool)
-        lines = [QLineF(x, box.top(), x, box.bottom()) for x in edges[1:-1][wide].tolist()]
-        pen = QPen(QColor(0, 0, 0, 46))
-        pen.setWidth(0)
-        self._p.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-        self._p.setPen(pen)
+    def _cells(self, segment: Segment, strip: QRectF) -> None:
+        """The layers, each a cell as wide as its time; where they are finer than the eye, several share a cell."""
+        self._p.fillRect(strip, QColor(0, 0, 0, 26))
+        edges = (self._g.left + self._model.edges[segment.first : segment.last + 1] * self._g.width).tolist()
+        lines, last = [], edges[0]
+        for edge in edges[1:-1]:
+            if edge - last >= FINEST_CELL:
+                lines.append(QLineF(edge, strip.top(), edge, strip.bottom()))
+                last = edge
+        self._p.setPen(QPen(QColor(0, 0, 0, 84), 1))
         self._p.drawLines(lines)
-        self._p.setRenderHint(QPainter.RenderHint.Antialiasing, True)
 
     def _caption(self, segment: Segment, box: QRectF) -> None:
-        ink, colour = text_on(segment.colour), segment.colour
-        inner = box.adjusted(8, 0, -8, 0)
-        if inner.width() < 24:
+        if box.width() < 24:
             return
         p, line = self._p, self._metrics.height()
-        bold = p.font()
+        plain, bold = p.font(), p.font()
         bold.setBold(True)
-        two = bool(segment.detail) and box.height() >= 2 * line + 8
-        name = QFontMetricsF(bold).elidedText(segment.name, Qt.TextElideMode.ElideRight, inner.width())
-        detail = self._metrics.elidedText(segment.detail, Qt.TextElideMode.ElideRight, inner.width())
-        width = max(QFontMetricsF(bold).horizontalAdvance(name), self._metrics.horizontalAdvance(detail) if two else 0)
-        height = line * (2 if two else 1)
-        plate = QRectF(inner.left() - 4, box.center().y() - height / 2 - 3, width + 10, height + 6)
-        backing = QColor(colour)
-        backing.setAlphaF(0.82)
-        p.setPen(Qt.PenStyle.NoPen)
-        p.setBrush(backing)
-        p.drawRoundedRect(plate, 4, 4)
-        p.setPen(ink)
-        plain = p.font()
+        two = bool(segment.detail) and box.height() >= 2 * line
+        name = QFontMetricsF(bold).elidedText(segment.name, Qt.TextElideMode.ElideRight, box.width())
+        advance = QFontMetricsF(bold).horizontalAdvance(name)
+        top = box.center().y() - line * (1.0 if two else 0.5)
+        p.setPen(text_on(segment.colour))
         p.setFont(bold)
-        top = box.center().y() - height / 2
-        p.drawText(QRectF(inner.left(), top, inner.width(), line), Qt.AlignmentFlag.AlignLeft, name)
+        p.drawText(QRectF(box.left(), top, box.width(), line), Qt.AlignmentFlag.AlignLeft, name)
         p.setFont(plain)
-        if two:
-            p.drawText(QRectF(inner.left(), top + line, inner.width(), line), Qt.AlignmentFlag.AlignLeft, detail)
+        below = QRectF(box.left(), top + line, box.width(), line)
+        beside = QRectF(box.left() + advance + 12, top, box.width() - advance - 12, line)
+        place = below if two else beside
+        if place.width() >= 24:
+            detail = self._metrics.elidedText(segment.detail, Qt.TextElideMode.ElideRight, place.width())
+            p.drawText(place, Qt.AlignmentFlag.AlignLeft, detail)
 
     def highlight(self, layer: int) -> None:
         """The layer under the mouse."""
@@ -235,12 +240,6 @@ class RibbonPainter:
         glow = QColor(255, 255, 255, 70)
         for row in range(g.rows):
             self._p.fillRect(QRectF(left, g.lane_top(row), max(1.0, right - left), g.lane_height), glow)
-
-    def ghost(self, position: int) -> None:
-        """Where a cut would go on release of a node or at another free place."""
-        x = self._g.x(float(self._model.edges[position]))
-        self._p.setPen(QPen(self._accent, 2, Qt.PenStyle.DashLine))
-        self._p.drawLine(QLineF(x, self._g.lanes_top, x, self._g.lanes_bottom))
 
     def drop_target(self, segment: Segment) -> None:
         g = self._g
@@ -290,8 +289,7 @@ class RibbonPainter:
     # ---------------------------------------------------------------- modules and time
 
     def bands(self) -> None:
-        rows = self._model.band_rows(int(self._g.width / BAND_WIDTH))
-        for row, bands in enumerate(rows[: self._g.band_rows]):
+        for row, bands in enumerate(self._g.bands):
             for band in bands:
                 self._band(band, row)
 
@@ -306,7 +304,7 @@ class RibbonPainter:
         p.drawLine(QLineF(left + inset, top + 1, right - inset, top + 1))
         room = right - left - 6
         text = band.label
-        if self._metrics.horizontalAdvance(text) > room:
+        if self._metrics.horizontalAdvance(text) > room and text.rsplit(".", 1)[-1].isdigit():
             text = text.rsplit(".", 1)[-1]
         if self._metrics.horizontalAdvance(text) > room:
             text = self._metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)

@@ -72,3 +72,12 @@ def signed_percent(share: float | None, digits: int = 0) -> str:
         return DASH
     text = f"{abs(share) * 100:.{digits}f} %"
     return f"{'−' if share < 0 else '+'}{text}"
+
+
+def compact(value: float) -> str:
+    """A number for an axis: 0, 0.5, 20, 1.5k, 20k, 3M."""
+    size = abs(value)
+    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= factor:
+            return f"{value / factor:g}{suffix}"
+    return f"{value:g}"

@@ -45,6 +45,18 @@ def _loop(pipe: Connection, core: int, path: str, feed: Feed) -> None:
         pipe.send(calls / elapsed)
 
 
+def call_seconds(path: str | Path, feed: Feed, calls: int) -> list[float]:
+    """Seconds of each of ``calls`` calls with one thread, after two that do not count."""
+    run = session(path).run
+    run(None, feed), run(None, feed)
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        run(None, feed)
+        times.append(time.perf_counter() - start)
+    return times
+
+
 class Limit:
     """One pinned process for each (model file, feed); they loop when told to."""
 

@@ -1,0 +1,113 @@
+"""From a LoadShards message to a deployment that is served. Runs on the worker thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+import psutil
+
+from agent.blobs import BlobStore
+from agent.data_plane import DataPlane
+from agent.dataflow import Dataflow
+from agent.executor import load_shard
+from agent.failures import AgentFailureError
+from core.errors import ProtocolError
+from core.plan.form import NodeId, Sha256
+from core.units import format_bytes
+from core.wire.messages import Loaded, LoadShards
+from core.wire.trust import TrustStore
+
+_INSTALL_SECONDS: Final = 30.0
+_SMALLEST_BUDGET: Final = 64 * 1024**2
+
+
+class Loader:
+    """Replaces what the node serves by what a message asks for."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        data: DataPlane,
+        blobs: BlobStore,
+        trust: TrustStore,
+        *,
+        threads: int,
+        memory_limit: int,
+    ) -> None:
+        self._node = node
+        self._data = data
+        self._blobs = blobs
+        self._trust = trust
+        self._threads = threads
+        self._memory_limit = memory_limit
+        self._process = psutil.Process(os.getpid())
+        self._base = self._process.memory_info().rss
+        """What the agent takes with nothing loaded."""
+
+    def check_memory(self, nbytes: int) -> None:
+        """Raises AgentFailureError("memory"), with figures, where a deployment of ``nbytes`` does not fit."""
+        room = self._memory_limit - self._base
+        if nbytes > room:
+            raise AgentFailureError(
+                "memory",
+                f"The shards need {format_bytes(nbytes)}, but this node may use {format_bytes(self._memory_limit)}, "
+                f"of which the agent itself takes {format_bytes(self._base)}.",
+            )
+        free = psutil.virtual_memory().available + max(0, self._process.memory_info().rss - self._base)
+        if nbytes > free:
+            raise AgentFailureError(
+                "memory",
+                f"The shards need {format_bytes(nbytes)}, but only {format_bytes(free)} are free on this node.",
+            )
+
+    def load(self, message: LoadShards, owner: str, wanted: Callable[[], bool]) -> Loaded:
+        """Serve ``message`` from now on. ``wanted`` says whether the reservation is still the same one.
+
+        Raises AgentFailureError; then nothing of the deployment is served.
+        """
+        began = time.perf_counter()
+        flow = self._flow(message, owner)
+        self._blobs.pin(message.deployment, _blobs_of(message))
+        self._data.uninstall(message.deployment).result(_INSTALL_SECONDS)
+        shards = []
+        for shard in message.shards:
+            if not wanted():
+                raise AgentFailureError("owned", "The deployment was released while its shards were being loaded.")
+            shards.append(load_shard(shard, self._blobs, self._threads))
+        self._trust.lend(message.deployment, flow.peers)
+        try:
+            self._data.install(flow, shards, message.peers).result(_INSTALL_SECONDS)
+        except ProtocolError as error:
+            raise AgentFailureError("field", error.message) from error
+        return Loaded(time.perf_counter() - began, self._process.memory_info().rss)
+
+    def unload(self, deployment: str) -> None:
+        """Let go of a deployment; does not wait for the data thread. May be called from any thread."""
+        self._data.uninstall(deployment)
+        self._trust.withdraw(deployment)
+        self._blobs.unpin(deployment)
+
+    def _flow(self, message: LoadShards, owner: str) -> Dataflow:
+        needed = sum({w.blob: w.nbytes for s in message.shards for w in s.weights}.values())
+        self.check_memory(needed + max((s.activation_bytes for s in message.shards), default=0))
+        budget = max(_SMALLEST_BUDGET, (self._memory_limit - self._base - needed) // 4)
+        try:
+            return Dataflow(
+                self._node,
+                owner,
+                message.deployment,
+                message.epoch,
+                message.shards,
+                message.routes,
+                message.placement,
+                budget,
+            )
+        except ProtocolError as error:
+            raise AgentFailureError("field", error.message) from error
+
+
+def _blobs_of(message: LoadShards) -> set[Sha256]:
+    return {s.graph for s in message.shards} | {w.blob for s in message.shards for w in s.weights}

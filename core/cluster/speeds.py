@@ -1,0 +1,48 @@
+"""How fast nodes are, measured by one graph that runs there and here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from core.cost.speed import local_speed_seconds, speed_graph
+from core.errors import ProtocolError
+from core.plan.form import NodeId
+from core.wire.messages import Measure, Measured
+
+if TYPE_CHECKING:
+    from core.cluster.client import Cluster
+
+REPEATS: Final = 5
+MEASURE_SECONDS: Final = 60.0
+
+
+def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, float]:
+    """Speed of each node; 1.0 is this workstation with one thread.
+
+    Agents on one machine share its cores, so they take turns; machines work side by side, and this workstation is
+    measured when none of its own agents is. Raises what ``Cluster.request`` raises.
+    """
+    local_seconds = local_speed_seconds()
+    turns: dict[str, list[NodeId]] = {}
+    for node in nodes:
+        turns.setdefault(cluster.node(node).host, []).append(node)
+    if not turns:
+        return {}
+    with ThreadPoolExecutor(len(turns), thread_name_prefix="measure") as pool:
+        machines = list(pool.map(lambda group: [_seconds(cluster, node) for node in group], turns.values()))
+    measured = zip(
+        [n for group in turns.values() for n in group], [s for group in machines for s in group], strict=True
+    )
+    speeds = {node: local_seconds / seconds for node, seconds in measured}
+    cluster.set_speeds(speeds)
+    return speeds
+
+
+def _seconds(cluster: Cluster, node: NodeId) -> float:
+    graph, inputs = speed_graph()
+    reply = cluster.request(node, Measure(graph, inputs, REPEATS), MEASURE_SECONDS).result()
+    if not isinstance(reply, Measured) or not reply.seconds > 0:
+        raise ProtocolError(f"{cluster.node(node).name} answered a measurement with {reply!r}.")
+    return reply.seconds

@@ -1,0 +1,144 @@
+"""Sums over ranges of a model's layers, so that a cut can be dragged and every figure moves with it.
+
+Everything that does not depend on the cuts is counted once for a model and a batch size and kept with the model;
+a question about layers ``first`` to ``last`` is then a difference of two sums.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from core.model.graph import Model
+from core.model.shapes import nbytes
+from core.model.types import Cut
+from core.plan.blobs import BLOB_DTYPES
+from core.plan.extract import LayerGraph, layer_graph
+
+_META_KEY: Final = "shardboard.cost_tables"
+
+
+class Flow(Struct, frozen=True):
+    """Bytes a stage receives and sends for one micro-batch."""
+
+    received: int
+    sent: int
+
+
+class Tables:
+    """What the cost model asks of a model at one batch size. Never changed once made."""
+
+    def __init__(self, model: Model, batch: int) -> None:
+        shapes = model.shapes(batch)
+        self.graph: LayerGraph = layer_graph(model)
+        self.count = len(self.graph.needs)
+        self.cuts: tuple[Cut, ...] = model.cuts(batch)
+        self._bytes = {name: nbytes(*entry) for name, entry in shapes.items()}
+        self._readers: dict[str, list[int]] = defaultdict(list)
+        for layer, names in enumerate(self.graph.needs):
+            for name in names:
+                self._readers[name].append(layer)
+        self._own_weights, self._shared_weights = self._weights(model)
+        self._live = self._live_bytes()
+        again = {layer for recomputed in {cut.recomputed for cut in self.cuts} for layer in recomputed}
+        self.essential = np.array([0, *accumulate(int(layer not in again) for layer in range(self.count))])
+        """Prefix count of the layers that are never run again elsewhere: a stage with one of them has work to do."""
+        self.legal = np.array(
+            [all(shapes.get(name, (None, ""))[1] in BLOB_DTYPES for name in cut.tensors) for cut in self.cuts], bool
+        )
+        """Per cut: everything that crosses it can travel."""
+        self.crossing = np.array([cut.nbytes for cut in self.cuts], np.float64)
+        """Bytes per cut."""
+
+    def weight_bytes(self, first: int, last: int, again: Collection[int] = ()) -> int:
+        """Bytes of the distinct weights that layers [first, last) and ``again`` use."""
+        extra = {layer for layer in again if not first <= layer < last}
+        own = self._own_weights[last] - self._own_weights[first]
+        own += sum(self._own_weights[layer + 1] - self._own_weights[layer] for layer in extra)
+        for size, layers in self._shared_weights:
+            place = bisect_left(layers, first)
+            if (place < len(layers) and layers[place] < last) or any(layer in extra for layer in layers):
+                own += size
+        return own
+
+    def activation_bytes(self, first: int, last: int) -> int:
+        """Most bytes alive at once while layers [first, last) run."""
+        return int(self._live[first:last].max(initial=0))
+
+    def flows(self, bounds: Sequence[int]) -> tuple[Flow, ...]:
+        """What each stage of a pipeline receives and sends, straight from where it is made to where it is read."""
+        received, sent = [0] * (len(bounds) - 1), [0] * (len(bounds) - 1)
+        stage_of = _StageOf(bounds)
+        for name in self.graph.inputs:
+            for stage in {stage_of(layer) for layer in self._readers.get(name, ())}:
+                received[stage] += self._bytes.get(name, 0)
+        for name in self.graph.outputs:
+            if name in self.graph.producer:
+                sent[stage_of(self.graph.producer[name])] += self._bytes.get(name, 0)
+        for stage, (first, last) in enumerate(pairwise(bounds)):
+            if stage == 0:
+                continue
+            cut = self.cuts[first - 1]
+            for name in cut.tensors:
+                producer = self.graph.producer[name]
+                if producer not in cut.recomputed and self._read_in(name, first, last, cut.recomputed):
+                    received[stage] += self._bytes.get(name, 0)
+                    sent[stage_of(producer)] += self._bytes.get(name, 0)
+        return tuple(Flow(r, s) for r, s in zip(received, sent, strict=True))
+
+    def _read_in(self, name: str, first: int, last: int, again: Collection[int]) -> bool:
+        readers = self._readers.get(name, [])
+        place = bisect_left(readers, first)
+        return (place < len(readers) and readers[place] < last) or any(layer in again for layer in readers[:place])
+
+    def _weights(self, model: Model) -> tuple[list[int], list[tuple[int, list[int]]]]:
+        """Prefix sums of the weights that one layer uses alone; and the others with all layers that use them."""
+        own = [0] * self.count
+        shared = []
+        for name, value in model.ir.graph.initializers.items():
+            layers = self._readers.get(name, [])
+            size = value.const_value.nbytes if value.const_value is not None else 0
+            if len(layers) == 1:
+                own[layers[0]] += size
+            elif layers:
+                shared.append((size, layers))
+        return [0, *accumulate(own)], shared
+
+    def _live_bytes(self) -> npt.NDArray[np.int64]:
+        """Per layer: bytes of the tensors that are alive while it runs in the whole model."""
+        change = np.zeros(self.count + 1, np.int64)
+        for name, layer in self.graph.producer.items():
+            readers = self._readers.get(name)
+            until = self.count - 1 if name in self.graph.outputs else readers[-1] if readers else layer
+            change[layer] += self._bytes.get(name, 0)
+            change[until + 1] -= self._bytes.get(name, 0)
+        for name in self.graph.inputs:
+            if readers := self._readers.get(name):
+                change[0] += self._bytes.get(name, 0)
+                change[readers[-1] + 1] -= self._bytes.get(name, 0)
+        return np.cumsum(change[:-1])
+
+
+class _StageOf:
+    def __init__(self, bounds: Sequence[int]) -> None:
+        self._firsts = list(bounds[1:-1])
+
+    def __call__(self, layer: int) -> int:
+        return bisect_left(self._firsts, layer + 1)
+
+
+def tables(model: Model, batch: int) -> Tables:
+    """The tables of ``model`` at ``batch``; counted on first use, then kept with the model's graph."""
+    held: dict[int, Any] = model.ir.meta.setdefault(_META_KEY, {})
+    found = held.get(batch)
+    if found is None:
+        found = held[batch] = Tables(model, batch)
+    assert isinstance(found, Tables)
+    return found

@@ -1,0 +1,206 @@
+"""The bridge's second part: the model, its profile, the plan asked for and what it would reach."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from PySide6.QtCore import QObject, Signal
+
+from core.cost.types import Prediction, Profile
+from core.errors import Cancelled, ShardboardError
+from core.plan.form import NodeId, PlanRequest
+from gui import work
+from gui.bridge_nodes import NodesBridge
+
+if TYPE_CHECKING:
+    from core.model.library import LibraryEntry
+    from core.model.processing import Processing
+
+    from core.model.graph import Model
+    from core.plan.compile import CompiledPlan
+
+PROFILE_DELAY_MS: Final = 500
+
+
+class PlanBridge(NodesBridge):
+    """Opens and times models, keeps the request, predicts."""
+
+    modelOpening = Signal(str)
+    modelOpened = Signal(object, object)
+    """(Model as it will run, LibraryEntry or None); again after the processing changed."""
+    modelFailed = Signal(str)
+    processingChanged = Signal(object)
+    profileReady = Signal(object)
+    profileProgress = Signal(float)
+    profileFailed = Signal(str)
+
+    requestChanged = Signal()
+    predictionChanged = Signal(object)
+    """Prediction, or None while there is none."""
+    planCompiled = Signal(object)
+    planFailed = Signal(str)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.base_model: Model | None = None
+        """As in the file."""
+        self.model: Model | None = None
+        """As it will run: with its pre- and postprocessing."""
+        self.entry: LibraryEntry | None = None
+        self.processing: Processing | None = None
+        self.profile: Profile | None = None
+        self.request: PlanRequest | None = None
+        self.prediction: Prediction | None = None
+        self.prediction_problem: str = ""
+        """Why there is no prediction, in words; "" when there is one or nothing to predict."""
+        self.compiled: CompiledPlan | None = None
+        self._opening = 0
+        self._profiling: threading.Event | None = None
+        self._profile_soon = self._timer(PROFILE_DELAY_MS, self._start_profile)
+        self.speedsChanged.connect(self._predict)
+
+    # ------------------------------------------------------------ model
+
+    def openModel(self, text: str) -> None:
+        """Open a file path or a library key. Ends in modelOpened or modelFailed; the newest call wins."""
+        self._opening += 1
+        self.modelOpening.emit(text)
+        self._activity("model", self.tr("Opening {0}").format(text.rsplit("/", 1)[-1]))
+        token = self._opening
+        progress = partial(self._report_share, "model", self.tr("Building {0}").format(text))
+        self.tasks.start(
+            partial(work.open_model, text, progress),
+            partial(self._model_opened, token),
+            partial(self._model_failed, token),
+        )
+
+    def setProcessing(self, processing: Processing) -> None:
+        """Choose pre- and postprocessing; it is remembered for the model and compiled into its shards."""
+        if self.base_model is None:
+            return
+        self._opening += 1
+        self._activity("model", self.tr("Adding the processing to the model"))
+        self.tasks.start(
+            partial(work.process_model, self.base_model, self.entry, processing, remember=True),
+            partial(self._model_opened, self._opening),
+            partial(self._model_failed, self._opening),
+        )
+
+    def _model_opened(self, token: int, opened: work.Opened) -> None:
+        if token != self._opening:
+            return
+        self._activity("model")
+        same = self.base_model is opened.base
+        self.base_model, self.model, self.entry = opened.base, opened.model, opened.entry
+        self.processing = opened.processing
+        self.profile = None
+        self.prediction = None
+        self.compiled = None
+        self.request = self._request_for(opened.model, self.request if same else None)
+        self.modelOpened.emit(self.model, self.entry)
+        self.processingChanged.emit(self.processing)
+        self.requestChanged.emit()
+        self.predictionChanged.emit(None)
+        self._start_profile()
+
+    def _request_for(self, model: Model, before: PlanRequest | None) -> PlanRequest | None:
+        """The request kept over a change of processing: layers were added, so cuts are chosen anew."""
+        if before is None:
+            return None
+        micro_batch = model.fixed_batch or before.micro_batch
+        return PlanRequest(strategy=before.strategy, nodes=before.nodes, micro_batch=micro_batch, cuts=None)
+
+    def _model_failed(self, token: int, error: ShardboardError) -> None:
+        if token != self._opening:
+            return
+        self._activity("model")
+        self.modelFailed.emit(str(error))
+        self.errorRaised.emit(self.tr("The model cannot be opened"), error.message, error.hint)
+
+    def _start_profile(self) -> None:
+        if self.model is None:
+            return
+        if self._profiling is not None:
+            self._profiling.set()
+        cancel = self._profiling = threading.Event()
+        model, batch = self.model, self.micro_batch()
+        if batch is None:
+            return
+        self._activity("profile", self.tr("Timing the layers of {0}").format(model.name), 0.0)
+        self.tasks.start(
+            partial(work.profile_model, model, batch, partial(self._profile_share, cancel), cancel),
+            partial(self._profiled, cancel),
+            partial(self._profile_failed, cancel),
+        )
+
+    def micro_batch(self) -> int | None:
+        """Items per micro-batch that predictions are made for."""
+        if self.model is None:
+            return None
+        if self.request is not None:
+            return self.request.micro_batch
+        return work.default_micro_batch(self.model)
+
+    def _profile_share(self, cancel: threading.Event, share: float) -> None:
+        """Worker thread."""
+        if not cancel.is_set():
+            self.tasks.post(partial(self._show_profile_share, cancel, share))
+
+    def _show_profile_share(self, cancel: threading.Event, share: float) -> None:
+        if cancel is self._profiling and self.model is not None:
+            self._activity("profile", self.tr("Timing the layers of {0}").format(self.model.name), share)
+            self.profileProgress.emit(share)
+
+    def _profiled(self, cancel: threading.Event, profile: Profile) -> None:
+        if cancel is not self._profiling:
+            return
+        self._profiling = None
+        self._activity("profile")
+        self.profile = profile
+        self.profileReady.emit(profile)
+        self._predict()
+
+    def _profile_failed(self, cancel: threading.Event, error: ShardboardError) -> None:
+        if cancel is not self._profiling or isinstance(error, Cancelled):
+            return
+        self._profiling = None
+        self._activity("profile")
+        self.profileFailed.emit(str(error))
+        self.errorRaised.emit(self.tr("The model could not be timed"), error.message, error.hint)
+
+    # ------------------------------------------------------------ plan
+
+    def setRequest(self, request: PlanRequest) -> None:
+        """Ask for a plan; predictions follow at once, the plan is compiled at deployment."""
+        if request == self.request:
+            return
+        self.request = request
+        self.compiled = None
+        self.requestChanged.emit()
+        if self.profile is None or self.profile.batch != request.micro_batch:
+            self._profile_soon.start()
+        self._predict()
+
+    def predict(self, request: PlanRequest) -> Prediction | None:
+        """What ``request`` would reach; None while the model is not timed for it or the request makes no sense."""
+        if self.model is None or self.profile is None or self.profile.batch != request.micro_batch:
+            return None
+        try:
+            return work.predict(self.profile, self.model, request, {n: self.speed_of(n) for n in request.nodes})
+        except ShardboardError as error:
+            self.prediction_problem = str(error)
+            return None
+
+    def balanced_cuts(self, nodes: Sequence[NodeId]) -> tuple[int, ...] | None:
+        """Cuts for a pipeline over ``nodes`` in their order that make the slowest stage fastest."""
+        if self.model is None or self.profile is None:
+            return None
+        return work.balanced_cuts(self.profile, self.model, {n: self.speed_of(n) for n in nodes})
+
+    def _predict(self) -> None:
+        self.prediction_problem = ""
+        self.prediction = self.predict(self.request) if self.request is not None else None
+        self.predictionChanged.emit(self.prediction)

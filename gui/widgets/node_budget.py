@@ -1,0 +1,247 @@
+"""One row for each node: whether it takes part, what it runs, and what that costs it against what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec import Struct
+from PySide6.QtCore import QMimeData, QPoint, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QDrag, QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from gui.theme import XS, L, M, S, Theme
+from gui.widgets.basics import Dot, Kind, Pill, column, keep_icon, label, line, row
+from gui.widgets.ribbon import NODE_MIME
+from gui.widgets.units import DASH
+
+BAR_WIDTH: Final = 120
+COLUMNS: Final = 8
+
+
+class NodeBudgetRow(Struct, frozen=True):
+    """What a row says. Shares are 0..1 and may exceed 1 for memory that does not fit; negative: no bar."""
+
+    id: str
+    name: str
+    colour: QColor
+    chosen: bool
+    usable: bool
+    note: str
+    """Under the name: its speed, or why it is not usable."""
+    runs: str = ""
+    compute: str = DASH
+    compute_share: float = -1.0
+    sends: str = DASH
+    memory: str = DASH
+    memory_share: float = -1.0
+    badge: str = ""
+    badge_kind: Kind = ""
+    movable: bool = False
+
+
+class ShareBar(QWidget):
+    """A thin bar; past its end it turns to the colour of an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._share, self._colour = -1.0, QColor()
+        self.setFixedHeight(6)
+        self.setMinimumWidth(BAR_WIDTH)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_share(self, share: float, colour: QColor) -> None:
+        if (share, colour) != (self._share, self._colour):
+            self._share, self._colour = share, colour
+            self.update()
+
+    def sizeHint(self) -> QSize:
+        return QSize(BAR_WIDTH, 6)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        theme = Theme.of()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(theme.colour("border"))
+        whole = QRectF(self.rect())
+        painter.drawRoundedRect(whole, 3, 3)
+        if self._share > 0:
+            painter.setBrush(theme.colour("bad") if self._share > 1 else self._colour)
+            width = max(6.0, whole.width() * min(1.0, self._share))
+            painter.drawRoundedRect(QRectF(0, 0, width, whole.height()), 3, 3)
+        painter.end()
+
+
+class NodeName(QWidget):
+    """Colour and name; can be dragged onto a stage of the ribbon."""
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__()
+        self._id = node_id
+        self._pressed: QPoint | None = None
+        self.dot = Dot()
+        self.name = label("")
+        self.note = label("", "small")
+        words = column(self.name, self.note, spacing=1)
+        self.setLayout(row(self.dot, words, None, spacing=S))
+        self.setCursor(Qt.CursorShape.OpenHandCursor)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self._pressed = event.position().toPoint() if event.button() == Qt.MouseButton.LeftButton else None
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        if self._pressed is None:
+            return
+        if (event.position().toPoint() - self._pressed).manhattanLength() < QApplication.startDragDistance():
+            return
+        self._pressed = None
+        drag = QDrag(self)
+        data = QMimeData()
+        data.setData(NODE_MIME, self._id.encode())
+        drag.setMimeData(data)
+        drag.setPixmap(self.grab())
+        drag.setHotSpot(QPoint(10, self.height() // 2))
+        drag.exec(Qt.DropAction.MoveAction)
+
+
+class _Cells:
+    """The widgets of one row of the grid."""
+
+    def __init__(self, owner: NodeBudget, node: NodeBudgetRow) -> None:
+        self.use = QCheckBox()
+        self.use.setAccessibleName(owner.tr("Use {0}").format(node.name))
+        self.name = NodeName(node.id)
+        self.runs = label("")
+        self.compute, self.compute_bar = label(DASH), ShareBar()
+        self.sends = label(DASH)
+        self.memory, self.memory_bar = label(DASH), ShareBar()
+        self.badge = Pill()
+        self.up, self.down = QToolButton(), QToolButton()
+        for tool, icon, words in (
+            (self.up, "up", owner.tr("Move {0} to an earlier stage").format(node.name)),
+            (self.down, "down", owner.tr("Move {0} to a later stage").format(node.name)),
+        ):
+            keep_icon(tool, icon)
+            tool.setToolTip(words)
+            tool.setAccessibleName(words)
+        self.use.clicked.connect(lambda _on: owner.toggled.emit(node.id))
+        self.up.clicked.connect(lambda: owner.moved.emit(node.id, -1))
+        self.down.clicked.connect(lambda: owner.moved.emit(node.id, 1))
+
+    def widgets(self) -> tuple[QWidget | QVBoxLayout | QHBoxLayout, ...]:
+        return (
+            self.use,
+            self.name,
+            self.runs,
+            column(self.compute, self.compute_bar, spacing=XS),
+            self.sends,
+            column(self.memory, self.memory_bar, spacing=XS),
+            self.badge,
+            row(self.up, self.down, spacing=0),
+        )
+
+    def fill(self, shown: NodeBudgetRow) -> None:
+        self.use.setChecked(shown.chosen)
+        self.use.setEnabled(shown.usable)
+        self.name.dot.set_colour(shown.colour if shown.usable else Theme.of().colour("faint"))
+        self.name.name.setText(shown.name)
+        self.name.note.setText(shown.note)
+        self.runs.setText(shown.runs)
+        self.compute.setText(shown.compute)
+        self.sends.setText(shown.sends)
+        self.memory.setText(shown.memory)
+        for bar, share in ((self.compute_bar, shown.compute_share), (self.memory_bar, shown.memory_share)):
+            bar.show_share(share, shown.colour)
+            bar.setVisible(share >= 0)
+        self.badge.set(shown.badge, shown.badge_kind)
+        self.badge.setVisible(bool(shown.badge))
+        for tool in (self.up, self.down):
+            tool.setVisible(shown.movable)
+        for part in (self.name, self.runs, self.compute, self.sends, self.memory):
+            part.setEnabled(shown.chosen and shown.usable)
+
+
+class NodeBudget(QWidget):
+    """The rows under their headings."""
+
+    toggled = Signal(str)
+    moved = Signal(str, int)
+    """Node id, steps: -1 up, 1 down."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._grid = QGridLayout()
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(L)
+        self._grid.setVerticalSpacing(M)
+        for place, stretch in ((1, 3), (2, 3), (3, 4), (4, 2), (5, 4), (6, 2)):
+            self._grid.setColumnStretch(place, stretch)
+        self.setLayout(self._grid)
+        self._ids: tuple[str, ...] = ()
+        self._cells: dict[str, _Cells] = {}
+        self._headings: dict[int, QLabel] = {}
+
+    def show_rows(self, rows: Sequence[NodeBudgetRow]) -> None:
+        """Fill in place; rows are laid out anew only when other nodes come or their order changes."""
+        ids = tuple(shown.id for shown in rows)
+        if ids != self._ids:
+            self._lay_out(rows)
+            self._ids = ids
+        for shown in rows:
+            self._cells[shown.id].fill(shown)
+
+    def cells(self, node_id: str) -> _Cells:
+        """The widgets of a node's row."""
+        return self._cells[node_id]
+
+    def _lay_out(self, rows: Sequence[NodeBudgetRow]) -> None:
+        focused = self._focused()
+        _clear(self._grid)
+        headings = ("", self.tr("Node"), self.tr("Runs"), self.tr("Compute"), self.tr("Sends"), self.tr("Memory"))
+        for place, text in enumerate(headings):
+            if text:
+                self._grid.addWidget(label(text, "overline"), 0, place)
+        self._cells = {}
+        for number, shown in enumerate(rows):
+            self._grid.addWidget(line(), 2 * number + 1, 0, 1, COLUMNS)
+            cells = self._cells[shown.id] = _Cells(self, shown)
+            for place, part in enumerate(cells.widgets()):
+                if isinstance(part, QWidget):
+                    self._grid.addWidget(part, 2 * number + 2, place)
+                else:
+                    self._grid.addLayout(part, 2 * number + 2, place)
+        self._focus_again(*focused)
+
+    def _focused(self) -> tuple[str, str]:
+        """Which control of which row has the focus, so that moving a row by key can go on."""
+        for node_id, cells in self._cells.items():
+            for name in ("use", "up", "down"):
+                if getattr(cells, name).hasFocus():
+                    return node_id, name
+        return "", ""
+
+    def _focus_again(self, node_id: str, name: str) -> None:
+        if node_id in self._cells:
+            getattr(self._cells[node_id], name).setFocus()
+
+
+def _clear(layout: QGridLayout | QVBoxLayout | QHBoxLayout) -> None:
+    while layout.count():
+        item = layout.takeAt(0)
+        widget, inner = item.widget(), item.layout()
+        if widget is not None:
+            widget.hide()
+            widget.deleteLater()
+        elif isinstance(inner, QGridLayout | QVBoxLayout | QHBoxLayout):
+            _clear(inner)

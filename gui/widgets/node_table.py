@@ -1,0 +1,230 @@
+"""The table of nodes: a read-only model over the bridge's nodes, and the delegate that draws states."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QBrush, QColor, QFontMetrics, QIcon, QPainter, QPixmap
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableView,
+    QWidget,
+)
+
+from core.cluster.node import Node, NodeState
+from gui.bridge import Bridge
+from gui.theme import Theme
+from gui.widgets import units
+from gui.widgets.states import KINDS, state_meaning, state_word
+
+Index = QModelIndex | QPersistentModelIndex
+NAME, STATE, CORES, MEMORY, SPEED, RTT, ADDRESS, VERSION, REASON = range(9)
+WIDTHS: Final = {NAME: 150, STATE: 108, CORES: 76, MEMORY: 88, SPEED: 74, RTT: 84, ADDRESS: 140, VERSION: 76}
+NUMBERS: Final = frozenset({CORES, MEMORY, SPEED, RTT})
+
+
+class NodeTableModel(QAbstractTableModel):
+    """Rows are the bridge's nodes in its order."""
+
+    def __init__(self, bridge: Bridge, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._bridge = bridge
+        self._nodes: tuple[Node, ...] = ()
+        self._dots: dict[str, QIcon] = {}
+        bridge.nodesChanged.connect(self.refresh)
+        bridge.nodeChanged.connect(lambda _id: self.refresh())
+        bridge.speedsChanged.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        before, self._nodes = self._nodes, self._bridge.nodes
+        if [n.id for n in before] != [n.id for n in self._nodes]:
+            self.beginResetModel()
+            self.endResetModel()
+        elif self._nodes:
+            self.dataChanged.emit(self.index(0, 0), self.index(len(self._nodes) - 1, REASON))
+
+    def node(self, row: int) -> Node | None:
+        return self._nodes[row] if 0 <= row < len(self._nodes) else None
+
+    def row_of(self, node_id: str) -> int:
+        return next((i for i, n in enumerate(self._nodes) if n.id == node_id), -1)
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
+        return 0 if parent.isValid() else len(self._nodes)
+
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
+        return 0 if parent.isValid() else REASON + 1
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if orientation is not Qt.Orientation.Horizontal:
+            return None
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            side = Qt.AlignmentFlag.AlignRight if section in NUMBERS else Qt.AlignmentFlag.AlignLeft
+            return side | Qt.AlignmentFlag.AlignVCenter
+        if role == Qt.ItemDataRole.ToolTipRole and section == SPEED:
+            return self.tr("Measured; 1.0 is this workstation with one thread")
+        if role != Qt.ItemDataRole.DisplayRole:
+            return None
+        return (
+            self.tr("Node"),
+            self.tr("State"),
+            self.tr("Threads"),
+            self.tr("Memory"),
+            self.tr("Speed"),
+            self.tr("Round trip"),
+            self.tr("Address"),
+            self.tr("Version"),
+            self.tr("Remark"),
+        )[section]
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        node = self._nodes[index.row()]
+        column = index.column()
+        match role:
+            case Qt.ItemDataRole.DisplayRole:
+                return self._text(node, column)
+            case Qt.ItemDataRole.DecorationRole if column == NAME:
+                return self._dot(self._bridge.colour(node.id), hollow=node.state is NodeState.LOST)
+            case Qt.ItemDataRole.ForegroundRole if node.state is NodeState.LOST:
+                return QBrush(Theme.of().colour("bad" if column in {STATE, REASON} else "muted"))
+            case Qt.ItemDataRole.TextAlignmentRole if column in NUMBERS:
+                return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            case Qt.ItemDataRole.ToolTipRole:
+                return f"{state_meaning(node.state)} {node.reason}".strip() if column in {STATE, REASON} else None
+            case Qt.ItemDataRole.UserRole:
+                return node
+        return None
+
+    def _text(self, node: Node, column: int) -> str:
+        info = node.info
+        match column:
+            case 0:
+                return node.name
+            case 1:
+                return state_word(node.state)
+            case 2:
+                return self.tr("{0} of {1}").format(info.threads, info.cores) if info else units.DASH
+            case 3:
+                return units.nbytes(info.memory_limit) if info else units.DASH
+            case 4:
+                speed = self._bridge.speeds.get(node.id)
+                return f"{speed:.2f}" if speed is not None else units.DASH
+            case 5:
+                return units.seconds(node.rtt_s) if node.state is not NodeState.LOST else units.DASH
+            case 6:
+                return node.address
+            case 7:
+                return info.version if info else units.DASH
+        return self._remark(node)
+
+    def _remark(self, node: Node) -> str:
+        if node.reason:
+            return node.reason
+        if node.state is NodeState.BUSY and node.owner:
+            return self.tr("held by {0}").format(node.owner)
+        if node.info is not None and node.info.cpu_limit < 1:
+            return self.tr("limited to {0} of its CPU").format(units.percent(node.info.cpu_limit))
+        return ""
+
+    def _dot(self, colour: QColor, *, hollow: bool) -> QIcon:
+        key = f"{colour.name()}{hollow}"
+        if key not in self._dots:
+            pixmap = QPixmap(24, 24)
+            pixmap.fill(Qt.GlobalColor.transparent)
+            painter = QPainter(pixmap)
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            painter.setPen(colour)
+            painter.setBrush(Qt.BrushStyle.NoBrush if hollow else colour)
+            painter.drawEllipse(QRectF(3, 3, 18, 18))
+            painter.end()
+            pixmap.setDevicePixelRatio(2.0)
+            self._dots[key] = QIcon(pixmap)
+        return self._dots[key]
+
+
+class StateDelegate(QStyledItemDelegate):
+    """Draws a node's state as a pill."""
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
+        node = index.data(Qt.ItemDataRole.UserRole)
+        self.initStyleOption(option, index)
+        text, option.text = option.text, ""  # type: ignore[attr-defined]
+        style = option.widget.style()  # type: ignore[attr-defined]
+        style.drawControl(style.ControlElement.CE_ItemViewItem, option, painter, option.widget)  # type: ignore[attr-defined]
+        draw_pill(painter, option.rect.adjusted(8, 0, -4, 0), text, node.state)  # type: ignore[attr-defined]
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
+        return super().sizeHint(option, index) + QSize(16, 0)
+
+
+def draw_pill(painter: QPainter, area: QRect, text: str, state: NodeState) -> None:
+    """A state's word in its colours, vertically centred at the left of ``area``."""
+    theme = Theme.of()
+    kind = KINDS[state]
+    ink = theme.colour({"info": "accent", "": "muted"}.get(kind, kind))
+    ground = theme.colour({"info": "accent_soft", "": "raised"}.get(kind, f"{kind}_soft"))
+    font = theme.font(-1, bold=True)
+    metrics = QFontMetrics(font)
+    width = min(area.width(), metrics.horizontalAdvance(text) + 18)
+    box = QRectF(area.left(), area.center().y() - 8.5, width, 19)
+    painter.save()
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(ground)
+    painter.drawRoundedRect(box, 9.5, 9.5)
+    painter.setFont(font)
+    painter.setPen(ink)
+    painter.drawText(box, Qt.AlignmentFlag.AlignCenter, metrics.elidedText(text, Qt.TextElideMode.ElideRight, width - 12))
+    painter.restore()
+
+
+class NodeTable(QTableView):
+    """The nodes; ``chosen`` says the id of the one selected, or "" when the selection went."""
+
+    chosen = Signal(str)
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self.nodes = NodeTableModel(bridge, self)
+        self.setModel(self.nodes)
+        self.setItemDelegateForColumn(STATE, StateDelegate(self))
+        self.setAccessibleName(self.tr("Nodes"))
+        prepare_table(self)
+        header = self.horizontalHeader()
+        for column, width in WIDTHS.items():
+            header.resizeSection(column, width)
+        header.setSectionResizeMode(REASON, QHeaderView.ResizeMode.Stretch)
+        self.selectionModel().currentRowChanged.connect(lambda now, _before: self._choose(now.row()))
+        Theme.of().changed.connect(self.viewport().update)
+
+    def choose(self, node_id: str) -> None:
+        row = self.nodes.row_of(node_id)
+        if row >= 0:
+            self.selectRow(row)
+
+    def chosen_node(self) -> Node | None:
+        return self.nodes.node(self.currentIndex().row())
+
+    def _choose(self, row: int) -> None:
+        node = self.nodes.node(row)
+        self.chosen.emit(node.id if node else "")
+
+
+def prepare_table(table: QTableView) -> None:
+    """The behaviour all tables of the panel share: whole rows, no grid, no row numbers, 36-pixel rows."""
+    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.setShowGrid(False)
+    table.setWordWrap(False)
+    table.setTabKeyNavigation(False)
+    table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+    table.verticalHeader().hide()
+    table.verticalHeader().setDefaultSectionSize(36)
+    table.horizontalHeader().setHighlightSections(False)
+    table.horizontalHeader().setMinimumSectionSize(40)

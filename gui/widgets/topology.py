@@ -1,0 +1,384 @@
+"""The picture of the cluster: this workstation, its nodes, the links between them, and what moves over them.
+
+Where nodes and links lie is worked out by pure functions (:func:`place_cards`); painting reads the bridge. While
+tensors move, dashes travel along the links ten times a second; a hidden or quiet picture does not repaint.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QColor,
+    QFontMetrics,
+    QHelpEvent,
+    QHideEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+    QShowEvent,
+)
+from PySide6.QtWidgets import QToolTip, QWidget
+
+from core.cluster.node import CONNECTED, Node, NodeState
+from core.plan.form import CLIENT
+from gui.bridge import Bridge
+from gui.colours import blend
+from gui.theme import L, M, S, Theme
+from gui.widgets import units
+from gui.widgets.node_table import draw_pill
+from gui.widgets.states import state_meaning, state_word
+
+FRAME_MS: Final = 100
+MOVING_BYTES_PER_S: Final = 200.0
+"""Traffic below this is heartbeats, not work."""
+CARD_HEIGHT: Final = 74.0
+STATION_SIZE: Final = QSize(150, 92)
+
+
+class Link(NamedTuple):
+    """One line of the picture."""
+
+    path: QPainterPath
+    colour: QColor
+    rate: float
+    """Bytes per second."""
+    text: str
+    label_at: QPointF
+    broken: bool
+
+
+def place_cards(area: QRectF, count: int) -> list[QRectF]:
+    """Where ``count`` node cards lie in ``area``: one column while they fit, then two, then three, evenly spread."""
+    if count == 0:
+        return []
+    gap = float(M)
+    fit = max(1, int((area.height() + gap) // (CARD_HEIGHT + gap)))
+    columns = max(1, min(3, math.ceil(count / fit)))
+    rows = math.ceil(count / columns)
+    width = min(430.0, (area.width() - gap * (columns - 1)) / columns)
+    height = min(CARD_HEIGHT, (area.height() - gap * (rows - 1)) / rows)
+    pitch = min(height + 3 * gap, (area.height() - height) / max(1, rows - 1)) if rows > 1 else 0.0
+    top = area.center().y() - ((rows - 1) * pitch + height) / 2
+    left = area.right() - columns * width - (columns - 1) * gap
+    return [
+        QRectF(left + (i // rows) * (width + gap), top + (i % rows) * pitch, width, height) for i in range(count)
+    ]
+
+
+def line_width(rate: float) -> float:
+    """Pixels for a link that carries ``rate`` bytes/s: 1.5 when quiet, one more for each factor of ten over 10 kB/s."""
+    return 1.5 + max(0.0, min(5.0, math.log10(max(rate, 1.0)) - 4.0)) if rate > MOVING_BYTES_PER_S else 1.5
+
+
+class TopologyView(QWidget):
+    """Cards can be clicked or walked through with the arrow keys; ``chosen`` says the node's id."""
+
+    chosen = Signal(str)
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self._selected = ""
+        self._phase = 0.0
+        self.setMinimumHeight(230)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMouseTracking(True)
+        self.setAccessibleName(self.tr("Topology"))
+        self._frames = QTimer(self)
+        self._frames.setInterval(FRAME_MS)
+        self._frames.timeout.connect(self._next_frame)
+        self._dirty = True
+        bridge.nodesChanged.connect(self._mark)
+        bridge.nodeChanged.connect(self._mark)
+        bridge.telemetryArrived.connect(self._mark)
+        bridge.phaseChanged.connect(self._mark)
+        Theme.of().changed.connect(self.update)
+
+    def sizeHint(self) -> QSize:
+        return QSize(900, 310)
+
+    def select(self, node_id: str) -> None:
+        self._selected = node_id
+        self.update()
+
+    # ------------------------------------------------------------ time
+
+    def showEvent(self, event: QShowEvent) -> None:
+        self._frames.start()
+        super().showEvent(event)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        self._frames.stop()
+        super().hideEvent(event)
+
+    def _mark(self, *_what: object) -> None:
+        self._dirty = True
+
+    def _next_frame(self) -> None:
+        moving = any(t.sent + t.received > MOVING_BYTES_PER_S for t in self._bridge.traffic.values())
+        if moving:
+            self._phase = (self._phase + 1.4) % 1200.0
+        if moving or self._dirty:
+            self._dirty = False
+            self.update()
+
+    # ------------------------------------------------------------ geometry
+
+    def _station(self) -> QRectF:
+        return QRectF(S, self.height() / 2 - STATION_SIZE.height() / 2, STATION_SIZE.width(), STATION_SIZE.height())
+
+    def _cards(self) -> list[tuple[Node, QRectF]]:
+        left = self._station().right() + max(150.0, self.width() * 0.2)
+        area = QRectF(left, S, self.width() - left - S, self.height() - 2 * S)
+        return list(zip(self._bridge.nodes, place_cards(area, len(self._bridge.nodes)), strict=True))
+
+    def _links(self, cards: list[tuple[Node, QRectF]]) -> list[Link]:
+        """From the workstation to every node, and between nodes where the plan sends tensors."""
+        station = self._station()
+        places = {node.id: rect for node, rect in cards}
+        feeds = self._fed_by_client()
+        links = []
+        for index, (node, rect) in enumerate(cards):
+            traffic = self._bridge.traffic.get(node.id)
+            direct = feeds is None or node.id in feeds
+            rate = traffic.sent + traffic.received if traffic and direct else 0.0
+            share = (index + 1) / (len(cards) + 1)
+            start = QPointF(station.right(), station.top() + station.height() * share)
+            end = QPointF(rect.left(), rect.center().y())
+            links.append(self._link(node, start, end, rate))
+        for producer, consumer in self._between_nodes():
+            if producer in places and consumer in places:
+                links.append(self._stage_link(producer, places[producer], places[consumer]))
+        return links
+
+    def _link(self, node: Node, start: QPointF, end: QPointF, rate: float) -> Link:
+        bend = (end.x() - start.x()) * 0.5
+        path = QPainterPath(start)
+        path.cubicTo(start + QPointF(bend, 0), end - QPointF(bend, 0), end)
+        lost = node.state not in CONNECTED
+        words = [units.seconds(node.rtt_s)] if node.rtt_s is not None and not lost else []
+        if rate > MOVING_BYTES_PER_S:
+            words.append(units.bits_per_s(rate))
+        text = "  ".join(words) if not lost else state_word(node.state)
+        return Link(path, self._bridge.colour(node.id), rate, text, path.pointAtPercent(0.66), lost)
+
+    def _stage_link(self, producer: str, a: QRectF, b: QRectF) -> Link:
+        """Bulges out to the left of the cards, so that it never crosses one."""
+        start, end = QPointF(a.left() + 26, a.bottom()), QPointF(b.left() + 26, b.top())
+        if b.top() < a.top():
+            start, end = QPointF(a.left() + 26, a.top()), QPointF(b.left() + 26, b.bottom())
+        path = QPainterPath(start)
+        path.lineTo(end)
+        traffic = self._bridge.traffic.get(producer)  # type: ignore[call-overload]
+        rate = traffic.sent if traffic else 0.0
+        text = units.bits_per_s(rate) if rate > MOVING_BYTES_PER_S else ""
+        at = (start + end) / 2 + QPointF(44, 0)
+        return Link(path, self._bridge.colour(producer), rate, text, at, broken=False)
+
+    def _fed_by_client(self) -> set[str] | None:
+        """Nodes that exchange tensors with this workstation; None: no plan is deployed."""
+        deployment = self._bridge.deployment
+        if deployment is None:
+            return None
+        plan = deployment.plan
+        ends = {r.consumer for r in plan.routes if r.producer == CLIENT}
+        ends |= {r.producer for r in plan.routes if r.consumer == CLIENT}
+        return {plan.shard(s).node for s in ends if s != CLIENT}
+
+    def _between_nodes(self) -> list[tuple[str, str]]:
+        deployment = self._bridge.deployment
+        if deployment is None:
+            return []
+        plan = deployment.plan
+        pairs = {
+            (plan.shard(r.producer).node, plan.shard(r.consumer).node): None
+            for r in plan.routes
+            if CLIENT not in {r.producer, r.consumer}
+        }
+        return [(a, b) for a, b in pairs if a != b]
+
+    # ------------------------------------------------------------ painting
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        cards = self._cards()
+        for link in self._links(cards):
+            self._paint_link(painter, link)
+        self._paint_station(painter)
+        for node, rect in cards:
+            self._paint_card(painter, node, rect)
+
+    def _paint_link(self, painter: QPainter, link: Link) -> None:
+        theme = Theme.of()
+        width = line_width(link.rate)
+        ground = theme.colour("window")
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        if link.broken:
+            painter.setPen(QPen(theme.colour("bad"), 1.5, Qt.PenStyle.DotLine))
+            painter.drawPath(link.path)
+        else:
+            moving = link.rate > MOVING_BYTES_PER_S
+            painter.setPen(QPen(blend(link.colour, ground, 0.45 if moving else 0.7), width))
+            painter.drawPath(link.path)
+            if moving:
+                pen = QPen(link.colour, width, Qt.PenStyle.CustomDashLine, Qt.PenCapStyle.FlatCap)
+                pen.setDashPattern([8 / width, 14 / width])
+                pen.setDashOffset(-self._phase / width)
+                painter.setPen(pen)
+                painter.drawPath(link.path)
+        if link.text:
+            self._paint_label(painter, link)
+
+    def _paint_label(self, painter: QPainter, link: Link) -> None:
+        theme = Theme.of()
+        font = theme.font(-2)
+        metrics = QFontMetrics(font)
+        box = QRectF(0, 0, metrics.horizontalAdvance(link.text) + 12, metrics.height() + 4)
+        box.moveCenter(link.label_at)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(theme.colour("surface"))
+        painter.drawRoundedRect(box, 4, 4)
+        painter.setFont(font)
+        painter.setPen(theme.colour("bad" if link.broken else "muted"))
+        painter.drawText(box, Qt.AlignmentFlag.AlignCenter, link.text)
+
+    def _paint_station(self, painter: QPainter) -> None:
+        theme = Theme.of()
+        box = self._station()
+        painter.setPen(QPen(theme.colour("border_strong"), 1))
+        painter.setBrush(theme.colour("raised"))
+        painter.drawRoundedRect(box, 8, 8)
+        ratio = self.devicePixelRatioF()
+        icon = theme.pixmap("workstation", 28, "text", ratio)
+        painter.drawPixmap(QPointF(box.center().x() - 14, box.top() + 12), icon)
+        painter.setFont(theme.font(0, bold=True))
+        painter.setPen(theme.colour("text"))
+        top = QRectF(box.left(), box.top() + 44, box.width(), 20)
+        painter.drawText(top, Qt.AlignmentFlag.AlignCenter, self.tr("This workstation"))
+        painter.setFont(theme.font(-1))
+        painter.setPen(theme.colour("muted"))
+        painter.drawText(top.translated(0, 20), Qt.AlignmentFlag.AlignCenter, self._station_words())
+
+    def _station_words(self) -> str:
+        progress = self._bridge.progress
+        if progress is not None and self._bridge.report is None:
+            return self.tr("{0} items/s").format(units.quantity(progress.throughput))
+        return self.tr("%n node(s)", "", len(self._bridge.nodes))
+
+    def _paint_card(self, painter: QPainter, node: Node, rect: QRectF) -> None:
+        theme = Theme.of()
+        colour = self._bridge.colour(node.id)
+        lost = node.state is NodeState.LOST
+        selected = node.id == self._selected
+        painter.setPen(QPen(theme.colour("bad" if lost else "accent" if selected else "border"), 1.5 if selected or lost else 1))
+        painter.setBrush(theme.colour("bad_soft" if lost else "accent_soft" if selected else "sunken"))
+        painter.drawRoundedRect(rect, 8, 8)
+        bar = QPainterPath()
+        bar.addRoundedRect(QRectF(rect.left(), rect.top(), 16, rect.height()), 8, 8)
+        strip = QPainterPath()
+        strip.addRect(QRectF(rect.left(), rect.top(), 6, rect.height()))
+        painter.fillPath(bar.intersected(strip), blend(colour, theme.colour("surface"), 0.35) if lost else colour)
+        self._paint_card_words(painter, node, rect.adjusted(L + 6, 0, -M, 0), lost=lost)
+
+    def _paint_card_words(self, painter: QPainter, node: Node, box: QRectF, *, lost: bool) -> None:
+        theme = Theme.of()
+        middle = box.center().y()
+        pill = 92.0
+        gauges = 128.0 if box.width() > 330 else 0.0
+        name_width = box.width() - pill - gauges - M
+        bold = theme.font(1, bold=True)
+        painter.setFont(bold)
+        painter.setPen(theme.colour("text"))
+        name = QFontMetrics(bold).elidedText(node.name, Qt.TextElideMode.ElideRight, int(name_width))
+        painter.drawText(QRectF(box.left(), middle - 25, name_width, 22), Qt.AlignmentFlag.AlignVCenter, name)
+        small = theme.font(-1)
+        painter.setFont(small)
+        painter.setPen(theme.colour("bad" if lost else "muted"))
+        words = QFontMetrics(small).elidedText(
+            self._card_words(node), Qt.TextElideMode.ElideRight, int(box.width() - gauges - S)
+        )
+        painter.drawText(
+            QRectF(box.left(), middle + 3, box.width() - gauges - S, 20), Qt.AlignmentFlag.AlignVCenter, words
+        )
+        at = QRectF(box.left() + name_width, middle - 24, pill, 20).toRect()
+        draw_pill(painter, at, state_word(node.state), node.state)
+        telemetry = self._bridge.telemetry.get(node.id)
+        if gauges and telemetry is not None and not lost:
+            area = QRectF(box.right() - gauges + M, middle - 24, gauges - M, 20)
+            self._paint_gauge(painter, area, self.tr("CPU"), telemetry.cpu, self._bridge.colour(node.id))
+            share = telemetry.memory_used / max(1, telemetry.memory_total)
+            self._paint_gauge(painter, area.translated(0, 27), self.tr("Mem"), share, theme.colour("muted"))
+
+    def _card_words(self, node: Node) -> str:
+        if node.state is NodeState.LOST:
+            return node.reason or self.tr("no sign of life")
+        deployment = self._bridge.deployment
+        shards = deployment.plan.on_node(node.id) if deployment else ()
+        if shards:
+            telemetry = self._bridge.telemetry.get(node.id)
+            rate = sum(load.items_per_s for load in telemetry.shards) if telemetry else 0.0
+            parts = ", ".join(s.label for s in shards)
+            return self.tr("{0} · {1} items/s").format(parts, units.quantity(rate)) if rate > 0 else parts
+        if node.reason:
+            return node.reason
+        if node.info is None:
+            return node.address
+        speed = self._bridge.speeds.get(node.id)
+        threads = self.tr("%n thread(s)", "", node.info.threads)
+        return self.tr("{0} · speed {1}").format(threads, f"{speed:.2f}") if speed is not None else threads
+
+    def _paint_gauge(self, painter: QPainter, area: QRectF, name: str, share: float, colour: QColor) -> None:
+        theme = Theme.of()
+        painter.setFont(theme.font(-2))
+        painter.setPen(theme.colour("muted"))
+        painter.drawText(area, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop, name)
+        painter.drawText(area, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop, units.percent(share))
+        groove = QRectF(area.left(), area.bottom() - 4, area.width(), 4)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(theme.colour("border"))
+        painter.drawRoundedRect(groove, 2, 2)
+        groove.setWidth(groove.width() * max(0.0, min(1.0, share)))
+        painter.setBrush(colour)
+        painter.drawRoundedRect(groove, 2, 2)
+
+    # ------------------------------------------------------------ hands
+
+    def _at(self, point: QPointF) -> str:
+        return next((node.id for node, rect in self._cards() if rect.contains(point)), "")
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self._choose(self._at(event.position()))
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        over = bool(self._at(event.position()))
+        self.setCursor(Qt.CursorShape.PointingHandCursor if over else Qt.CursorShape.ArrowCursor)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        ids = [n.id for n in self._bridge.nodes]
+        step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -1, Qt.Key.Key_Left: -1}.get(Qt.Key(event.key()))
+        if step is None or not ids:
+            super().keyPressEvent(event)
+            return
+        now = ids.index(self._selected) if self._selected in ids else (-1 if step > 0 else 0)  # type: ignore[arg-type]
+        self._choose(ids[(now + step) % len(ids)])
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
+            node = self._bridge.node(self._at(QPointF(event.pos())))
+            words = f"{node.name}: {state_meaning(node.state)} {node.reason}".strip() if node else ""
+            QToolTip.showText(event.globalPos(), words, self)
+            return True
+        return super().event(event)
+
+    def _choose(self, node_id: str) -> None:
+        self.select(node_id)
+        self.chosen.emit(node_id)
+
+

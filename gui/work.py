@@ -1,0 +1,241 @@
+"""The slow work behind the bridge: plain functions without Qt, each called on a worker thread.
+
+What needs onnx or onnxruntime is imported where it is used, on the worker: the window is there a second earlier.
+"""
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from core.errors import VerificationError
+from core.plan.form import NodeId, PlanRequest
+from core.run.report import RunProgress
+from core.wire.messages import SetLimits
+
+if TYPE_CHECKING:
+    from core.cluster.deployment import Deployment, DeployProgress
+    from core.model.library import LibraryEntry
+    from core.model.processing import Processing
+
+    from core.cluster.client import Cluster
+    from core.cluster.events import ClusterEvent
+    from core.cluster.local import LocalAgents
+    from core.cost.types import Prediction, Profile
+    from core.model.graph import Model
+    from core.plan.compile import CompiledPlan
+    from core.plan.verify import Verification
+
+ANSWER_SECONDS: Final = 10.0
+RESULTS_PER_SECOND: Final = 10.0
+RESULTS_AT_ONCE: Final = 48
+DEFAULT_MICRO_BATCH: Final = 8
+
+
+class ClusterCall(Protocol):
+    """Work that needs the cluster."""
+
+    def __call__(self, cluster: Cluster, /) -> object: ...
+
+
+# ---------------------------------------------------------------- cluster
+
+
+def open_cluster(addresses: Sequence[tuple[str, int]], on_event: Callable[[ClusterEvent], None]) -> Cluster:
+    from core.cluster.client import open_cluster as open_core_cluster
+
+    return open_core_cluster(addresses=addresses, discovery=True, on_event=on_event)
+
+
+def add_address(host: str, port: int, cluster: Cluster, /) -> None:
+    cluster.add_address(host, port).result(ANSWER_SECONDS)
+
+
+def pair(host: str, pairing_port: int, code: str, cluster: Cluster, /) -> None:
+    cluster.pair(host, pairing_port, code).result(ANSWER_SECONDS)
+
+
+def set_limits(node: NodeId, cpu_limit: float | None, link_limit: int | None, cluster: Cluster, /) -> None:
+    cluster.request(node, SetLimits(cpu_limit, link_limit)).result(ANSWER_SECONDS)
+
+
+def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, float]:
+    return dict(cluster.measure_speeds(nodes))
+
+
+def start_local(cluster: Cluster, count: int, first: int, cpu_limits: Sequence[float] | None) -> LocalAgents:
+    """Start ``count`` agents on this machine and make them known; ``first`` is how many there are already.
+
+    They are announced too, as agents on other machines are; where multicast does not work they are known by address.
+    """
+    from core.cluster.local import start_local_agents
+
+    names = [f"local-{first + index + 1}" for index in range(count)]
+    agents = start_local_agents(count, cpu_limits=cpu_limits, announce=True, names=names)
+    for agent in agents.agents:
+        cluster.add_known(
+            agent.id, agent.host, agent.control_port, "local", pairing_port=agent.pairing_port, name=agent.name
+        )
+    return agents
+
+
+# ---------------------------------------------------------------- model
+
+
+class Opened(NamedTuple):
+    base: Model
+    """As in the file."""
+    model: Model
+    """With its pre- and postprocessing."""
+    entry: LibraryEntry | None
+    processing: Processing
+
+
+def open_model(text: str, progress: Callable[[float], None]) -> Opened:
+    from core.model.library import remember_model, resolve_model
+    from core.model.processing import default_processing, load_processing
+
+    base, entry = resolve_model(text, progress)
+    if entry is None and base.path is not None:
+        remember_model(base.path)
+    remembered = load_processing(base.sha256)
+    processing = remembered or (entry.processing if entry else default_processing(base))
+    return process_model(base, entry, processing, remember=False)
+
+
+def process_model(base: Model, entry: LibraryEntry | None, processing: Processing, *, remember: bool) -> Opened:
+    from core.model.processing import apply_processing, save_processing
+
+    model = apply_processing(base, processing)
+    if remember:
+        save_processing(base.sha256, processing)
+    model.layers(default_micro_batch(model))
+    return Opened(base, model, entry, processing)
+
+
+def default_micro_batch(model: Model) -> int:
+    if not model.batchable:
+        return 1
+    return model.fixed_batch or DEFAULT_MICRO_BATCH
+
+
+def profile_model(model: Model, batch: int, progress: Callable[[float], None], cancel: threading.Event) -> Profile:
+    from core.cost.profile import profile_model as core_profile
+
+    return core_profile(model, batch, threads=1, progress=progress, cancel=cancel)
+
+
+def predict(profile: Profile, model: Model, request: PlanRequest, speeds: Mapping[NodeId, float]) -> Prediction:
+    from core.cost.predict import predict as core_predict
+
+    return core_predict(profile, model, request, speeds)
+
+
+def balanced_cuts(profile: Profile, model: Model, speeds: Mapping[NodeId, float]) -> tuple[int, ...]:
+    from core.cost.predict import balanced_cuts as core_balanced_cuts
+
+    return core_balanced_cuts(profile, model, list(speeds.values()))
+
+
+# ---------------------------------------------------------------- deployment
+
+
+class DeploySteps(NamedTuple):
+    compiled: Callable[[CompiledPlan], None]
+    progress: Callable[[DeployProgress], None]
+
+
+class Deployed(NamedTuple):
+    deployment: Deployment
+    verification: Verification
+
+
+def deploy(
+    cluster: Cluster,
+    model: Model,
+    request: PlanRequest,
+    old: Deployment | None,
+    steps: DeploySteps,
+    cancel: threading.Event,
+) -> Deployed:
+    """Release what was deployed before, compile, ship, load, and prove on sample input that the outputs are right."""
+    from core.cluster.deployment import deploy as core_deploy
+
+    from core.plan.compile import compile_plan
+
+    if old is not None:
+        old.close()
+    compiled = compile_plan(model, request)
+    steps.compiled(compiled)
+    deployment = core_deploy(cluster, compiled, owner="panel", progress=steps.progress, cancel=cancel)
+    try:
+        return Deployed(deployment, verify(deployment, model))
+    except BaseException:
+        deployment.close()
+        raise
+
+
+def verify(deployment: Deployment, model: Model) -> Verification:
+    """Compare the plan's outputs with the whole model's on one random micro-batch. Raises VerificationError."""
+    from core.plan.verify import verify_outputs
+
+    feed = model.random_feed(deployment.plan.request.micro_batch)
+    expected = model.reference()(feed)
+    outputs = deployment.infer(feed)
+    verification = verify_outputs(expected, [outputs[o.name] for o in model.outputs])
+    if not verification.passed:
+        raise VerificationError(
+            f"The plan's outputs differ from the whole model's by up to {verification.max_abs_error:.3g}.",
+            hint="Choose other cuts, or report the model.",
+        )
+    return verification
+
+
+# ---------------------------------------------------------------- runs
+
+
+class RunOrder(NamedTuple):
+    spec: str
+    repeat: int
+    in_flight: int | None
+    sink: str
+    seconds: float | None
+    verification: Verification | None
+    prediction: Prediction | None
+    names: Mapping[NodeId, str]
+
+
+class RunSteps(NamedTuple):
+    progress: Callable[[RunProgress], None]
+    results: Callable[[list[tuple[int, dict[str, Any], Any]]], None]
+
+
+# ---------------------------------------------------------------- closing
+
+
+def close_all(
+    quiet: Callable[[], bool],
+    held: Callable[[], tuple[Deployment | None, Cluster | None, Sequence[LocalAgents]]],
+    done: threading.Event,
+    limit: float,
+) -> None:
+    """Wait until nothing runs any more (at most ``limit`` seconds), then free the nodes and end what was started."""
+    deadline = time.monotonic() + limit
+    settled = threading.Event()
+    while not quiet() and time.monotonic() < deadline:
+        settled.wait(0.02)
+    deployment, cluster, local = held()
+    try:
+        if deployment is not None:
+            deployment.close()
+    finally:
+        try:
+            if cluster is not None:
+                cluster.close()
+        finally:
+            for agents in local:
+                agents.close()
+            done.set()
