@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -150,9 +150,9 @@ class Control:
     def _guard(self) -> None:
         try:
             self._serve()
-        except Exception:
-            _log.exception("the control thread failed")
+        except BaseException:
             self._crashed()
+            raise
 
     def _serve(self) -> None:
         while not self._closing:
@@ -209,7 +209,7 @@ class Control:
 
     # ------------------------------------------------------------ pairing
 
-    def _pair(self, ready: list[object]) -> None:
+    def _pair(self, ready: Sequence[object]) -> None:
         if self._pairing.spent:
             if self._pairing.renew() and self._pairing.listener is not None:
                 self._poller.register(self._pairing.listener)
@@ -362,7 +362,7 @@ class Control:
                 reply: Reply = task()
             except AgentFailureError as failure:
                 reply = failure.as_failure()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whoever asked gets an answer, whatever went wrong
                 _log.exception("a request failed")
                 reply = Failure("internal", f"This node could not do that: {type(error).__name__}: {error}")
             self._answers.append((sender, ReplyEnvelope(request, reply)))

@@ -162,9 +162,9 @@ class DataPlane:
     def _guard(self) -> None:
         try:
             self._serve()
-        except Exception:
-            _log.exception("the data thread failed")
+        except BaseException:
             self._crashed()
+            raise
 
     def _serve(self) -> None:
         wait, waker, listener = self._poller.wait, self._waker, self._listener
@@ -400,17 +400,13 @@ class DataPlane:
     # ------------------------------------------------------------ commands
 
     def _install(self, flow: Dataflow, shards: Sequence[LoadedShard], peers: Mapping[NodeId, str]) -> None:
-        attached = []
         if self._loaded is not None:
-            if self._loaded.flow.deployment == flow.deployment:
-                attached = self._loaded.attached
             self._uninstall(self._loaded.flow.deployment)
         missing = flow.peers - set(peers)
         if missing:
             raise ProtocolError(f"Field peers does not say where {', '.join(n[:8] for n in sorted(missing))} is.")
         self._meter.reset([(loaded.shard.id, loaded.shard.label) for loaded in shards])
         self._loaded = _Loaded(flow, shards, Peers(self._wire, self._poller, peers))
-        self._loaded.attached = attached
 
     def _uninstall(self, deployment: str) -> None:
         loaded = self._loaded

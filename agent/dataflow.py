@@ -220,6 +220,8 @@ class Dataflow:
             raise ProtocolError(f"Field epoch is {header.epoch}, but epoch {self.epoch} is loaded here.")
         if header.consumer not in self._shards:
             raise ProtocolError(f"Field consumer is {header.consumer}, which is not a shard of this node.")
+        if not header.tensors:
+            raise ProtocolError("Field tensors is empty.")
         expected = self.owner if header.producer == CLIENT else self._placement.get(header.producer)
         if user != expected:
             raise ProtocolError(f"Field producer is {header.producer}, whose tensors do not come from this sender.")

@@ -1,22 +1,19 @@
-"""Runs shards with onnxruntime: sessions whose weights lie in memory-mapped blobs.
+"""Runs shards with onnxruntime: sessions whose weights lie in blobs, mapped by onnxruntime itself.
 
-A shard's graph declares its large initializers external; ``SessionOptions.add_external_initializers`` feeds each by
-name from a mapped file. onnxruntime makes its own copy of them while it loads (1.31 does, in the layout its kernels
-want; nothing says that another version does), so a ``LoadedShard`` keeps the mapped arrays and values but gives their
-pages back: what stays resident is one copy of the weights. ``add_initializer`` would spare that copy, and is wrong:
-where an optimizer transposes an initializer, the session then computes with the one from before.
+See ``agent.graph_proto`` for how a graph finds its weights. A mapped blob costs memory only while its pages are in
+use, and the system may take them back; what onnxruntime keeps besides is a repacked copy of the matrices and filters
+that its kernels want in another layout.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +22,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from agent.blobs import BlobStore
 from agent.failures import AgentFailureError
-from core.plan.form import Port, Sha256, Shard, Weight
+from agent.graph_proto import DTYPES, place_weights
+from core.plan.form import Port, Shard, Weight
 from core.units import format_bytes
 
 Array = npt.NDArray[Any]
@@ -65,11 +63,10 @@ _ORT_ERRORS: Final[tuple[type[Exception], ...]] = (
 class LoadedShard:
     """A shard that is ready to run. ``run`` may be called from one thread at a time."""
 
-    __slots__ = ("_names", "_run", "_weights", "shard")
+    __slots__ = ("_names", "_run", "shard")
 
-    def __init__(self, shard: Shard, session: ort.InferenceSession, weights: _Weights) -> None:
+    def __init__(self, shard: Shard, session: ort.InferenceSession) -> None:
         self.shard = shard
-        self._weights = weights
         self._run = session.run
         self._names = [port.name for port in shard.outputs]
 
@@ -84,53 +81,20 @@ class LoadedShard:
             raise AgentFailureError("shard", f'"{self.shard.label}" failed: {_words(error)}') from error
 
 
-class _Weights:
-    """The mapped blobs of a shard and the values made of them, side by side with their initializers' names."""
-
-    __slots__ = ("mapped", "names", "values")
-
-    def __init__(self, weights: Sequence[Weight], blobs: BlobStore) -> None:
-        self.mapped: dict[Sha256, _Mapped] = {}
-        self.names: list[str] = []
-        self.values: list[ort.OrtValue] = []
-        for weight in weights:
-            _check_weight(weight)
-            if weight.blob not in self.mapped:
-                self.mapped[weight.blob] = _map(blobs.path(weight.blob), weight)
-            self.names.append(weight.name)
-            self.values.append(ort.OrtValue.ortvalue_from_numpy(_shaped(self.mapped[weight.blob].array, weight)))
-
-    def release_pages(self) -> None:
-        """Take the mapped pages out of this process; they are read again should anyone look at them."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            for mapped in self.mapped.values():
-                if mapped.pages is not None:
-                    mapped.pages.madvise(mmap.MADV_DONTNEED)
-
-
-class _Mapped(NamedTuple):
-    array: Array
-    """uint8, read-only"""
-    pages: mmap.mmap | None
-    """None: a blob without bytes."""
-
-
 def load_shard(shard: Shard, blobs: BlobStore, threads: int) -> LoadedShard:
     """Make ``shard`` ready: blocks for as long as onnxruntime takes to optimise the graph.
 
     Raises AgentFailureError: "blob" for a missing or damaged blob, "field" for a weight, input or output that is
     declared otherwise than the graph has it, "model" for a graph that onnxruntime does not run.
     """
-    graph = _read_graph(blobs.path(shard.graph), shard.label)
-    weights = _Weights(shard.weights, blobs)
-    options = _session_options(threads, blobs.root)
-    if weights.names:
-        options.add_external_initializers(weights.names, weights.values)
-    session = _open_session(graph, options, shard.label)
-    weights.release_pages()
+    weights = {weight.name: weight for weight in shard.weights}
+    for weight in weights.values():
+        _check_weight(weight, blobs)
+    graph = place_weights(_read_graph(blobs.path(shard.graph), shard.label), weights, _relative)
+    session = _open_session(graph, _session_options(threads, blobs.root), shard.label)
     _check_ports("input", shard.inputs, session.get_inputs())
     _check_ports("output", shard.outputs, session.get_outputs())
-    return LoadedShard(shard, session, weights)
+    return LoadedShard(shard, session)
 
 
 def measure_graph(graph: bytes, inputs: Sequence[Port], repeats: int, threads: int) -> float:
@@ -141,7 +105,9 @@ def measure_graph(graph: bytes, inputs: Sequence[Port], repeats: int, threads: i
     if not 1 <= repeats <= MOST_REPEATS:
         raise AgentFailureError("field", f"repeats is {repeats}; it must be from 1 to {MOST_REPEATS}.")
     feed = _zeros(inputs)
-    session = _open_session(graph, _session_options(threads, None), "the graph to measure")
+    session = _open_session(
+        place_weights(graph, {}, _relative), _session_options(threads, None), "the graph to measure"
+    )
     seconds = []
     try:
         session.run(None, feed)
@@ -163,10 +129,10 @@ def _session_options(threads: int, store: Path | None) -> ort.SessionOptions:
     # Waiting threads sleep, so that an idle node burns nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # A graph whose external data is not fed would be read from files beside the working directory: it came over the
-    # network, so it may name no file at all. The folder does not exist.
-    nowhere = (store or Path("/")).resolve() / "no-external-files"
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(nowhere))
+    # External data is looked for below this folder only: the graph came over the network.
+    # Nothing is below the null device.
+    folder = Path(os.devnull, "nothing") if store is None else store.resolve()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     return options
 
 
@@ -184,38 +150,24 @@ def _read_graph(path: Path, label: str) -> bytes:
         raise AgentFailureError("blob", f'The graph of "{label}" cannot be read: {error.strerror or error}.') from error
 
 
-def _map(path: Path, weight: Weight) -> _Mapped:
-    try:
-        with path.open("rb") as file:
-            # A file without bytes cannot be mapped.
-            if os.fstat(file.fileno()).st_size == 0:
-                return _Mapped(np.empty(0, np.uint8), None)
-            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise AgentFailureError(
-            "blob", f'The blob of the weight "{weight.name}" cannot be mapped: {error.strerror or error}.'
-        ) from error
-    return _Mapped(np.frombuffer(pages, np.uint8), pages)
-
-
-def _check_weight(weight: Weight) -> None:
-    if weight.dtype not in _DTYPES.values():
+def _check_weight(weight: Weight, blobs: BlobStore) -> None:
+    """The weight's blob is here, whole, and of the size that its type and shape take."""
+    if weight.dtype not in DTYPES.values():
         raise AgentFailureError("field", f'The weight "{weight.name}" is {weight.dtype}, which cannot travel.')
     if any(n < 0 for n in weight.shape):
         raise AgentFailureError("field", f'The weight "{weight.name}" has the shape {list(weight.shape)}.')
-
-
-def _shaped(mapped: Array, weight: Weight) -> Array:
-    """``mapped`` bytes as the weight declares them, without a copy."""
-    dtype = np.dtype(weight.dtype)
-    needed = math.prod(weight.shape) * dtype.itemsize
-    if needed != mapped.nbytes:
+    needed = math.prod(weight.shape) * np.dtype(weight.dtype).itemsize
+    held = blobs.path(weight.blob).stat().st_size
+    if needed != held:
         raise AgentFailureError(
             "field",
             f'The weight "{weight.name}" ({weight.dtype} {list(weight.shape)}) takes {needed} bytes, '
-            f"but its blob has {mapped.nbytes}.",
+            f"but its blob has {held}.",
         )
-    return mapped.view(dtype).reshape(weight.shape)
+
+
+def _relative(weight: Weight) -> str:
+    return f"{weight.blob[:2]}/{weight.blob}"
 
 
 def _check_ports(kind: str, declared: Sequence[Port], actual: Sequence[Any]) -> None:

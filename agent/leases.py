@@ -95,7 +95,7 @@ class Leases:
 
     def subscribe(self, sender: bytes, interval: float, now: float) -> None:
         """``interval`` in seconds, kept within 0.05 and 10."""
-        interval = min(max(interval, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        interval = min(interval, LONGEST_INTERVAL) if interval > SHORTEST_INTERVAL else SHORTEST_INTERVAL  # NaN too
         self._subscriptions[sender] = _Subscription(interval, now + interval)
 
     def next_due(self) -> float | None:

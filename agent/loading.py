@@ -74,14 +74,16 @@ class Loader:
         self._data.uninstall(message.deployment).result(_INSTALL_SECONDS)
         shards = []
         for shard in message.shards:
-            if not wanted():
-                raise AgentFailureError("owned", "The deployment was released while its shards were being loaded.")
+            _insist(wanted)
             shards.append(load_shard(shard, self._blobs, self._threads))
         self._trust.lend(message.deployment, flow.peers)
         try:
             self._data.install(flow, shards, message.peers).result(_INSTALL_SECONDS)
         except ProtocolError as error:
             raise AgentFailureError("field", error.message) from error
+        if not wanted():
+            self.unload(message.deployment)
+        _insist(wanted)
         return Loaded(time.perf_counter() - began, self._process.memory_info().rss)
 
     def unload(self, deployment: str) -> None:
@@ -107,6 +109,11 @@ class Loader:
             )
         except ProtocolError as error:
             raise AgentFailureError("field", error.message) from error
+
+
+def _insist(wanted: Callable[[], bool]) -> None:
+    if not wanted():
+        raise AgentFailureError("owned", "The deployment was released while its shards were being loaded.")
 
 
 def _blobs_of(message: LoadShards) -> set[Sha256]:

@@ -92,7 +92,8 @@ class Peers:
                 peer.unconfirmed.clear()
                 peer.waiting_since = None
             elif peer.waiting_since is not None and now - peer.waiting_since >= PATIENCE:
-                words = f"The node {node[:8]} cannot be reached at {peer.channel.endpoint}: {_WORDS.get(problem, 'nobody answers')}."
+                why = _WORDS.get(problem, "nobody answers")
+                words = f"The node {node[:8]} cannot be reached at {peer.channel.endpoint}: {why}."
                 lost += [(batch, words) for batch in peer.unconfirmed]
                 peer.unconfirmed.clear()
                 peer.waiting_since = None

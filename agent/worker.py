@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -10,11 +9,10 @@ from typing import Final
 
 _JOIN_SECONDS: Final = 2.0
 _MOST_WAITING: Final = 64
-_log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs tasks one after another. Tasks report their own outcome; one that raises is logged and the thread lives on."""
+    """Runs tasks one after another. A task reports its own outcome and does not raise."""
 
     def __init__(self) -> None:
         self._tasks: queue.Queue[Callable[[], None] | None] = queue.Queue(_MOST_WAITING)
@@ -42,7 +40,4 @@ class Worker:
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            try:
-                task()
-            except Exception:
-                _log.exception("a task failed")
+            task()

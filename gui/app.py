@@ -18,7 +18,6 @@ from core.errors import InputError, ShardboardError
 from gui.bridge import Bridge
 from gui.main_window import MainWindow
 from gui.plurals import EnglishPlurals
-from gui.plurals import EnglishPlurals
 from gui.theme import Theme
 from gui.widgets.dialogs import split_address
 from resources import resource_path
@@ -94,7 +93,7 @@ def run_panel(options: argparse.Namespace) -> int:
     addresses = [read_address(text) for text in options.node]
     app = make_application(sys.argv[:1])
     bridge = Bridge()
-    window = MainWindow(bridge)
+    window = MainWindow(bridge, restore=has_display())
     if options.demo:
         from gui.demo import Demo  # noqa: PLC0415 - only the demo needs it
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QFormLayout, QFrame, QLabel, QScrollArea, QSizePolicy, QStackedLayout, QWidget
+from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QStackedLayout, QWidget
 
 from gui.theme import L, M, S
 from gui.widgets.basics import Dot, EmptyState, column, label, line, row
+
+
+LONG_WORD: Final = re.compile(r"[^\s\u200b]{18,}")
+PIECE: Final = re.compile(r"[A-Z]?[^A-Z/_.\-]{1,16}[/_.\-]?|[A-Z]+(?![a-z])|.")
+ZERO_WIDTH_SPACE: Final = "\u200b"
 
 
 class Inspection(NamedTuple):
@@ -35,13 +41,11 @@ class Inspector(QFrame):
         self._dot = Dot(size=12)
         self._values: list[QLabel] = []
         self._labels: list[str] = []
-        self._rows = QFormLayout()
+        self._rows = QGridLayout()
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.setHorizontalSpacing(M)
         self._rows.setVerticalSpacing(S)
-        self._rows.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
-        self._rows.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
-        self._rows.setFormAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+        self._rows.setColumnStretch(1, 1)
         head = row(self._dot, spacing=S)
         head.addWidget(self._title, 1)
         inside = QWidget()
@@ -55,12 +59,10 @@ class Inspector(QFrame):
             "inspect",
             self.tr("Nothing selected"),
             self.tr("Select a node, a layer, a stage or a run to see its details here."),
+            width=230,
         )
         self._empty = QWidget()
         self._empty.setLayout(column(empty, margins=(L, L, L, L)))
-        for child in empty.findChildren(QLabel):
-            child.setMinimumWidth(0)
-            child.setMaximumWidth(240)
         self._stack = QStackedLayout()
         self._stack.addWidget(self._empty)
         self._stack.addWidget(area)
@@ -84,27 +86,36 @@ class Inspector(QFrame):
             self._labels = names
         for value, (_, text) in zip(self._values, inspection.rows, strict=True):
             if text is not None:
-                _put(value, text)
+                _put(value, breakable(text))
         self._stack.setCurrentIndex(1)
 
     def _rebuild(self, rows: Sequence[tuple[str, str | None]]) -> None:
-        while self._rows.rowCount():
-            self._rows.removeRow(0)
+        while (item := self._rows.takeAt(0)) is not None:
+            widget = item.widget()
+            widget.hide()
+            widget.deleteLater()
         self._values = []
-        for name, value in rows:
+        for at, (name, value) in enumerate(rows):
             if value is None:
                 heading = label(name, "overline")
                 heading.setContentsMargins(0, S, 0, 0)
-                self._rows.addRow(heading)
+                self._rows.addWidget(heading, at, 0, 1, 2)
                 self._values.append(heading)
                 continue
-            made = label(value, "", wrap=True, selectable=True)
-            made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
-            made.setMinimumWidth(1)
             caption = label(name, "caption")
+            caption.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+            made = label(breakable(value), "", wrap=True, selectable=True)
+            made.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+            made.setMinimumWidth(1)
             made.setAccessibleName(name)
-            self._rows.addRow(caption, made)
+            self._rows.addWidget(caption, at, 0)
+            self._rows.addWidget(made, at, 1)
             self._values.append(made)
+
+
+def breakable(text: str) -> str:
+    """``text`` with places at which very long words may be broken: paths, CPUExecutionProvider, hashes."""
+    return " ".join(LONG_WORD.sub(lambda word: ZERO_WIDTH_SPACE.join(PIECE.findall(word.group())), w) for w in text.split(" "))
 
 
 def _put(target: QLabel, text: str) -> None:

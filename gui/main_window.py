@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from PySide6.QtCore import QByteArray, QSettings, Qt
-from PySide6.QtGui import QAction, QCloseEvent, QKeySequence, QShortcut
+from PySide6.QtGui import QAction, QCloseEvent, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -33,8 +33,9 @@ from gui.pages.partition import PartitionPage
 from gui.pages.run import RunPage
 from gui.theme import XS, L, M, Mode, S, Theme
 from gui.widgets import units
-from gui.widgets.basics import Banner, Page, button, column, keep_icon, label, row, set_look
+from gui.widgets.basics import Banner, IconLabel, Page, button, column, keep_icon, label, row, set_look
 
+ROOM_FOR_INSPECTOR: Final = 1240
 PAGE_NAMES: Final = ("nodes", "model", "partition", "run", "monitor", "history")
 
 
@@ -47,7 +48,8 @@ class PageEntry(NamedTuple):
 class MainWindow(QMainWindow):
     """Owns the pages; closing it closes the bridge."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, *, restore: bool = True) -> None:
+        """``restore``: take up size and place of the last time."""
         super().__init__()
         self.bridge = bridge
         self.setWindowTitle("Shardboard")
@@ -65,7 +67,7 @@ class MainWindow(QMainWindow):
             self._add_page(entry)
         self._build()
         self._connect()
-        self._restore()
+        self._restore(geometry=restore)
         self.show_page("nodes")
 
     def _entries(self) -> tuple[PageEntry, ...]:
@@ -83,6 +85,7 @@ class MainWindow(QMainWindow):
         index = self._stack.addWidget(entry.page)
         self.pages[entry.name] = entry.page
         self._rail.add(entry.name, entry.title, index)
+        entry.page.wanted.connect(self.show_page)
         entry.page.inspected.connect(lambda shown, name=entry.name: self._inspect(name, shown))
         entry.page.wanted.connect(self.show_page)
         shortcut = QShortcut(QKeySequence(f"Ctrl+{index + 1}"), self)
@@ -126,14 +129,13 @@ class MainWindow(QMainWindow):
             if clear.metaObject().className() == "QPushButton":
                 clear.clicked.connect(self._problem_frame.hide)  # type: ignore[attr-defined]
 
-    def _restore(self) -> None:
+    def _restore(self, *, geometry: bool) -> None:
         settings = QSettings()
-        geometry = settings.value("window/geometry", QByteArray(), type=QByteArray)
-        if isinstance(geometry, QByteArray) and not geometry.isEmpty():
-            self.restoreGeometry(geometry)
+        saved = settings.value("window/geometry", QByteArray(), type=QByteArray)
+        if geometry and isinstance(saved, QByteArray) and not saved.isEmpty():
+            self.restoreGeometry(saved)
         shown = bool(settings.value("window/inspector", True, type=bool))
         self._rail.inspector.setChecked(shown)
-        self._show_inspector(shown)
 
     # ------------------------------------------------------------ pages and inspector
 
@@ -153,8 +155,16 @@ class MainWindow(QMainWindow):
             self._inspector.show_inspection(shown)  # type: ignore[arg-type]
 
     def _show_inspector(self, shown: bool) -> None:
-        self._inspector.setVisible(shown)
         QSettings().setValue("window/inspector", shown)
+        self._fit_inspector()
+
+    def _fit_inspector(self) -> None:
+        """In a narrow window the page needs the room more."""
+        self._inspector.setVisible(self._rail.inspector.isChecked() and self.width() >= ROOM_FOR_INSPECTOR)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_inspector()
 
     def _show_error(self, title: str, message: str, hint: str) -> None:
         self._problem.say(title, f"{message} {hint}".strip(), "bad")
@@ -178,7 +188,7 @@ class Rail(QFrame):
         self._buttons: dict[str, QToolButton] = {}
         self._group = QButtonGroup(self)
         self._group.setExclusive(True)
-        brand = label("Shardboard", "heading")
+        brand = row(IconLabel("shardboard", 24, "accent"), label("Shardboard", "heading"), None, spacing=S)
         brand.setContentsMargins(M, S, 0, L)
         self._list = column(spacing=XS)
         self.inspector = self._tool("inspect", self.tr("Inspector"), self.tr("Show or hide the inspector (Ctrl+I)"))
@@ -211,6 +221,7 @@ class Rail(QFrame):
         made.setToolTip(tip)
         made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         keep_icon(made, icon, "muted", 20)
         return made
 

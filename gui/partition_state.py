@@ -81,7 +81,7 @@ class PartitionState(Struct, frozen=True):
         strategy = strategy or self.strategy
         if strategy == SINGLE:
             node = self.alone if self.alone in usable else fastest
-            nodes = () if node is None else (node,)
+            nodes: tuple[NodeId, ...] = () if node is None else (node,)
         else:
             nodes = self.chosen(usable)
         if not nodes:
@@ -90,5 +90,3 @@ class PartitionState(Struct, frozen=True):
         if cuts is not None and len(cuts) != len(nodes) - 1:
             cuts = None
         return PlanRequest(strategy=strategy, nodes=nodes, micro_batch=self.micro_batch, cuts=cuts)
-
-

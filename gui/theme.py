@@ -7,7 +7,6 @@ that paint themselves read ``Theme.of().tokens`` and repaint on ``changed``.
 from __future__ import annotations
 
 import enum
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from PySide6.QtWidgets import QApplication
 
 from gui.colours import DARK, LIGHT, Tokens
 from gui.stylesheet import stylesheet
+from resources import resource_path
 
 XS: Final = 4
 S: Final = 8
@@ -161,7 +161,7 @@ def tinted(name: str, size: int, colour: QColor, ratio: float = 1.0) -> QPixmap:
     painter = QPainter(pixmap)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     area = QRectF(pixmap.rect())
-    source = resources.files("resources") / "icons" / f"{name}.svg"
+    source = resource_path("icons", f"{name}.svg")
     if source.is_file():
         QSvgRenderer(QByteArray(source.read_bytes())).render(painter, area)
         painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_SourceIn)

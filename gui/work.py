@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from core.errors import VerificationError
 from core.plan.form import NodeId, PlanRequest
-from core.run.report import RunProgress
+from core.run.report import Predicted, RunProgress, RunReport
 from core.wire.messages import SetLimits
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ClusterCall(Protocol):
 
 
 def open_cluster(addresses: Sequence[tuple[str, int]], on_event: Callable[[ClusterEvent], None]) -> Cluster:
-    from core.cluster.client import open_cluster as open_core_cluster
+    from core.cluster.opening import open_cluster as open_core_cluster
 
     return open_core_cluster(addresses=addresses, discovery=True, on_event=on_event)
 
@@ -170,28 +170,42 @@ def deploy(
         old.close()
     compiled = compile_plan(model, request)
     steps.compiled(compiled)
-    deployment = core_deploy(cluster, compiled, owner="panel", progress=steps.progress, cancel=cancel)
+    deployment = core_deploy(cluster, compiled, progress=steps.progress, cancel=cancel)
     try:
-        return Deployed(deployment, verify(deployment, model))
+        return Deployed(deployment, verify(deployment, model, steps))
     except BaseException:
         deployment.close()
         raise
 
 
-def verify(deployment: Deployment, model: Model) -> Verification:
-    """Compare the plan's outputs with the whole model's on one random micro-batch. Raises VerificationError."""
+def verify(deployment: Deployment, model: Model, steps: DeploySteps) -> Verification:
+    """Compare the outputs of every replica with the whole model's on random input. Raises VerificationError.
+
+    Returns the worst of the comparisons.
+    """
+    from core.cluster.deployment import DeployProgress
     from core.plan.verify import verify_outputs
 
-    feed = model.random_feed(deployment.plan.request.micro_batch)
+    plan = deployment.plan
+    feed = model.random_feed(plan.request.micro_batch)
     expected = model.reference()(feed)
-    outputs = deployment.infer(feed)
-    verification = verify_outputs(expected, [outputs[o.name] for o in model.outputs])
-    if not verification.passed:
+    found = []
+    for replica in range(plan.replicas):
+        nodes = dict.fromkeys(shard.node for shard in plan.shards if shard.replica == replica)
+        for node in nodes:
+            steps.progress(DeployProgress(node, "verify", 0, 0))
+        outputs = deployment.infer(feed, replica=replica)
+        found.append(verify_outputs(expected, [outputs[info.name] for info in model.outputs]))
+        for node in nodes:
+            steps.progress(DeployProgress(node, "ready", 0, 0))
+    deployment.detach()
+    worst = max(found, key=lambda one: (not one.passed, one.max_abs_error))
+    if not worst.passed:
         raise VerificationError(
-            f"The plan's outputs differ from the whole model's by up to {verification.max_abs_error:.3g}.",
-            hint="Choose other cuts, or report the model.",
+            f"The plan's outputs differ from the whole model's by up to {worst.max_abs_error:.3g}.",
+            hint="Choose other cuts or another strategy for this model.",
         )
-    return verification
+    return worst
 
 
 # ---------------------------------------------------------------- runs
@@ -208,9 +222,79 @@ class RunOrder(NamedTuple):
     names: Mapping[NodeId, str]
 
 
+class Result(NamedTuple):
+    """What one item gave."""
+
+    index: int
+    """Number of the item within the run."""
+    outputs: dict[str, Any]
+    """This item's part of each output."""
+    picture: Any
+    """uint8 (height, width) or (height, width, channels) where the item is a picture, else None."""
+    name: str = ""
+    """What people call the item, such as its file's name."""
+
+
 class RunSteps(NamedTuple):
     progress: Callable[[RunProgress], None]
-    results: Callable[[list[tuple[int, dict[str, Any], Any]]], None]
+    results: Callable[[list[Result]], None]
+
+
+def run(
+    deployment: Deployment,
+    model: Model,
+    entry: LibraryEntry | None,
+    order: RunOrder,
+    steps: RunSteps,
+    drain: threading.Event,
+    cancel: threading.Event,
+) -> RunReport:
+    """Run inputs through a deployment; ``drain`` ends it early with a report, ``cancel`` drops it with Cancelled."""
+    import msgspec
+
+    from core.run.runner import run_job
+    from core.run.sink import CallbackSink, TeeSink, open_sink
+    from core.run.source import open_source
+
+    from gui.run_feed import PatientSource, ResultFeed
+
+    source = PatientSource(open_source(order.spec, model), order.repeat, order.seconds, drain)
+    feed = ResultFeed(steps.results)
+    shown = CallbackSink(feed.take)
+    labels = entry.labels if entry is not None else ()
+    sink = TeeSink(shown, open_sink(order.sink, labels)) if order.sink else shown
+    report = run_job(deployment, source, sink, in_flight=order.in_flight, progress=steps.progress, cancel=cancel)
+    feed.flush()
+    verification, prediction = order.verification, order.prediction
+    return msgspec.structs.replace(
+        report,
+        input=order.spec,
+        verified=verification.passed if verification else None,
+        max_abs_error=verification.max_abs_error if verification else None,
+        predicted=_predicted(prediction, order.names) if prediction else None,
+        efficiency=_efficiency(report, prediction) if prediction else None,
+    )
+
+
+def _predicted(prediction: Prediction, names: Mapping[NodeId, str]) -> Predicted:
+    return Predicted(
+        throughput=prediction.throughput,
+        latency_ms=prediction.latency_s * 1e3,
+        memory_bytes={names.get(node.node, node.node[:8]): node.memory_bytes for node in prediction.nodes},
+    )
+
+
+def _efficiency(report: RunReport, prediction: Prediction) -> float | None:
+    """Against the sum of the nodes' own speeds, which the prediction's own efficiency tells."""
+    if prediction.throughput <= 0 or prediction.efficiency <= 0:
+        return None
+    return report.throughput * prediction.efficiency / prediction.throughput
+
+
+def save_run(report: RunReport) -> int:
+    from core.run import history
+
+    return history.save_run(report)
 
 
 # ---------------------------------------------------------------- closing

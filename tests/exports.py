@@ -67,7 +67,11 @@ def export(name: str, folder: Path) -> Export:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporters talk and warn a lot, about themselves."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
@@ -80,7 +84,7 @@ def _export_new(recipe: _Recipe, path: Path) -> None:
     import torch
 
     batch = torch.export.Dim.DYNAMIC
-    shapes = recipe.shapes or tuple({axis: batch for axis in recipe.dynamic.get(name, {})} for name in recipe.feed)
+    shapes = recipe.shapes or tuple(dict.fromkeys(recipe.dynamic.get(name, {}), batch) for name in recipe.feed)
     torch.onnx.export(
         recipe.module,
         recipe.args or tuple(recipe.feed.values()),
@@ -245,7 +249,10 @@ def _lstm() -> _Recipe:
             return self.head(self.lstm(self.embed(ids))[0])
 
     return _Recipe(
-        Tagger(), {"ids": _ids(50, 3, 9)}, ["tags"], {"ids": {0: "batch", 1: "sequence"}, "tags": {0: "batch", 1: "sequence"}}
+        Tagger(),
+        {"ids": _ids(50, 3, 9)},
+        ["tags"],
+        {"ids": {0: "batch", 1: "sequence"}, "tags": {0: "batch", 1: "sequence"}},
     )
 
 
@@ -274,8 +281,6 @@ def _ids(bound: int, *shape: int) -> torch.Tensor:
     return torch.randint(0, bound, shape)
 
 
-
-
 _BATCH_SEQUENCE = {0: "batch", 1: "sequence"}
 
 
@@ -294,8 +299,8 @@ def _language(model: Any, feed: dict[str, Any], output: str) -> _Recipe:
             found: torch.Tensor = self.model(**dict(zip(names, args, strict=True)), return_dict=True)[output]
             return found
 
-    dynamic = {name: _BATCH_SEQUENCE for name in (*names, output)}
-    axes = {axis: torch.export.Dim.DYNAMIC for axis in _BATCH_SEQUENCE}
+    dynamic = dict.fromkeys((*names, output), _BATCH_SEQUENCE)
+    axes = dict.fromkeys(_BATCH_SEQUENCE, torch.export.Dim.DYNAMIC)
     return _Recipe(Plain(), feed, [output], dynamic, shapes=(tuple(axes for _ in names),))
 
 

@@ -26,9 +26,8 @@ from core.cluster.reach import DEFAULT_PORT
 from core.cluster.roster import Connect, Disconnect, Effect, Fail, PairWithKeyFile, Roster, Say, Sighting, Tell
 from core.cluster.words import not_ready_hint, not_ready_words, ready_nodes
 from core.errors import NoNodesError, ProtocolError, ShardboardError, UnreachableError
-from core.paths import config_dir
 from core.plan.form import NodeId
-from core.wire.keys import KeyPair, load_or_create_key_file, load_or_create_keys
+from core.wire.keys import KeyPair
 from core.wire.messages import Failure, InfoPush, Ping, Reply, Request, TelemetryPush, Welcome
 from core.wire.sockets import Wire
 from core.wire.trust import KnownNodes
@@ -42,9 +41,6 @@ Listener = Callable[[ClusterEvent], None]
 
 REQUEST_SECONDS: Final = 10.0
 _TICK_SECONDS: Final = 0.1
-KNOWN_NODES_FILE: Final = "nodes.json"
-KEYS_FILE: Final = "workstation.key"
-SHARED_KEY_FILE: Final = "shared.key"
 
 
 class Cluster:
@@ -162,6 +158,10 @@ class Cluster:
     ) -> None:
         """Reach a node whose id is known already."""
         self._sighted(Sighting(node, name or host, (host,), control_port, pairing_port, source))
+
+    def add_local(self, agent: LocalAgent) -> None:
+        """Reach an agent that this process started."""
+        self.add_known(agent.id, agent.host, agent.control_port, pairing_port=agent.pairing_port, name=agent.name)
 
     def forget(self, node: NodeId) -> None:
         """Take a node off the list; it comes back if it is announced again."""
@@ -377,37 +377,3 @@ class Cluster:
                 listener(event)
             except Exception:
                 log.exception("a listener of the cluster failed on %s", type(event).__name__)
-
-
-def open_cluster(
-    *,
-    local: Sequence[LocalAgent] = (),
-    addresses: Sequence[tuple[str, int]] = (),
-    discovery: bool = True,
-    on_event: Listener | None = None,
-    name: str = "",
-) -> Cluster:
-    """A cluster with this workstation's own keys and known nodes, from its config folder.
-
-    ``local`` agents and ``addresses`` are being reached when this returns; ``wait_ready`` tells when they are.
-    With ``discovery``, nodes that were paired in earlier days are looked for at their last address too.
-    """
-    folder = config_dir()
-    known = KnownNodes(folder / KNOWN_NODES_FILE)
-    cluster = Cluster(
-        load_or_create_keys(folder / KEYS_FILE),
-        name=name,
-        discovery=discovery,
-        key_file=load_or_create_key_file(folder / SHARED_KEY_FILE),
-        on_event=on_event,
-        known=known,
-    )
-    for agent in local:
-        cluster.add_known(
-            agent.id, agent.host, agent.control_port, "local", pairing_port=agent.pairing_port, name=agent.name
-        )
-    for host, port in addresses:
-        cluster.add_address(host, port)
-    if discovery:
-        cluster.look_for_known()
-    return cluster

@@ -27,7 +27,7 @@ from core.plan.form import NodeId
 
 log = logging.getLogger(__name__)
 
-PROBE_TYPE: Final = "_shardboard-probe._tcp.local."
+PROBE_TYPE: Final = "_sbprobe._tcp.local."
 PROBE_SECONDS: Final = 3.0
 _RESOLVE_MS: Final = 3000
 BY_ADDRESS: Final = 'Add nodes by address instead ("Add by address", or --node HOST:PORT).'
@@ -76,7 +76,7 @@ class Discovery:
 
     def _browse(self, zeroconf: Zeroconf) -> None:
         ServiceBrowser(zeroconf, [SERVICE_TYPE, PROBE_TYPE], handlers=[self._changed])
-        probe = _probe_service()
+        probe = probe_service(_own_addresses())
         zeroconf.register_service(probe, ttl=10)
         if not self._probe_seen.wait(PROBE_SECONDS):
             self._problem(multicast_problem())
@@ -161,16 +161,16 @@ def multicast_problem() -> str:
     )
 
 
-def _probe_service() -> ServiceInfo:
+def probe_service(addresses: Sequence[str]) -> ServiceInfo:
+    """A service of a name of its own that nobody is meant to use."""
     instance = f"probe-{secrets.token_hex(6)}"
-    addresses = [str(address) for address in _own_addresses()]
     return ServiceInfo(
         PROBE_TYPE,
         f"{instance}.{PROBE_TYPE}",
         port=9,
         properties={},
         server=f"{instance}.local.",
-        parsed_addresses=addresses or ["127.0.0.1"],
+        parsed_addresses=list(addresses) or ["127.0.0.1"],
     )
 
 

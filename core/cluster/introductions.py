@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS: Final = 5.0
 PAIR_SECONDS: Final = 5.0
+UNASKED_SECONDS: Final = 3.0
 
 
 class Nodes(Protocol):
@@ -138,7 +139,7 @@ class Introductions:
     def _pair_with_key_file(self, host: str, pairing_port: int, done: Callable[[bool], None]) -> None:
         assert self._shared is not None
         try:
-            pair(host, pairing_port, self._shared, self._keys, self._name, PAIR_SECONDS)
+            pair(host, pairing_port, self._shared, self._keys, self._name, UNASKED_SECONDS)
         except (UnreachableError, ProtocolError, InputError) as error:
             log.info("key file pairing with %s port %d: %s", host, pairing_port, error)
             done(False)

@@ -21,9 +21,8 @@ import msgspec
 from msgspec import Struct
 
 import core
-from core.cluster.client import SHARED_KEY_FILE
+from core.cluster.opening import shared_key_path
 from core.errors import InputError, UnreachableError
-from core.paths import config_dir
 from core.plan.form import NodeId
 from core.wire.keys import load_or_create_key_file
 
@@ -34,6 +33,7 @@ STOP_SECONDS: Final = 5.0
 LOOPBACK: Final = "127.0.0.1"
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - every socket is encrypted and asks for a paired key
 MOST_AGENTS: Final = 64
+_WINDOWS_FLAGS: Final = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
 class LocalAgent(Struct, frozen=True):
@@ -73,7 +73,9 @@ class _Process:
                 stdout=subprocess.PIPE,
                 stderr=log_file,
                 env=_environment(),
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                # Its own group: Ctrl-C in the terminal is for us, who stop the job in order and then the agents.
+                start_new_session=os.name == "posix",
+                creationflags=_WINDOWS_FLAGS,
             )
         self._reader = threading.Thread(target=self._read, name="agent-stdout", daemon=True)
         self._reader.start()
@@ -204,7 +206,7 @@ def start_local_agents(
     """
     if not 1 <= count <= MOST_AGENTS:
         raise InputError(f"{count} local agents cannot be started: choose 1 to {MOST_AGENTS}.")
-    key_file = config_dir() / SHARED_KEY_FILE
+    key_file = shared_key_path()
     load_or_create_key_file(key_file)
     folder = (
         None

@@ -299,12 +299,22 @@ class Roster:
             return []
         node = record.node
         if self._holds_key_file and node.pairing_port is not None and not record.pair_tried:
-            return [Disconnect(node_id, "pairing"), *self._pair(record)]
+            waiting = "not paired yet: trying the key file of this workstation"
+            return [
+                Disconnect(node_id, waiting),
+                *self._step(record, NodeEvent.REFUSED, waiting),
+                *self._pair(record),
+            ]
         return self._refused_with(record, self.pairing_words(node), now)
 
     @staticmethod
     def pairing_words(node: Node) -> str:
-        return f"not paired with this workstation: pair it with the code it shows (shardboard pair {node.address} CODE)"
+        unusual = node.pairing_port not in {None, node.control_port + 1}
+        port = f" --pairing-port {node.pairing_port}" if unusual else ""
+        return (
+            "not paired with this workstation: pair it with the code it shows "
+            f"(shardboard pair {node.address} CODE{port})"
+        )
 
     def paired(self, node_id: NodeId, now: float) -> list[Effect]:
         record = self._records.get(node_id)

@@ -35,9 +35,15 @@ def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, fl
     measured = zip(
         [n for group in turns.values() for n in group], [s for group in machines for s in group], strict=True
     )
-    speeds = {node: local_seconds / seconds for node, seconds in measured}
+    speeds = {node: local_seconds / seconds * _cpu_limit(cluster, node) for node, seconds in measured}
     cluster.set_speeds(speeds)
     return speeds
+
+
+def _cpu_limit(cluster: Cluster, node: NodeId) -> float:
+    """A limited node rests after each run of a shard, but not within a measurement."""
+    info = cluster.node(node).info
+    return info.cpu_limit if info is not None else 1.0
 
 
 def _seconds(cluster: Cluster, node: NodeId) -> float:

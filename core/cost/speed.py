@@ -81,7 +81,7 @@ def local_speed_seconds(threads: int = 1, repeats: int = 7) -> float:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    feed = {port.name: np.zeros(port.shape or (), port.dtype) for port in inputs}
+    feed = {port.name: np.zeros([dim or 1 for dim in port.shape or ()], port.dtype) for port in inputs}
     session.run(None, feed)
     seconds = []
     for _ in range(repeats):

@@ -2,13 +2,14 @@
 
 Every position between two layers is legal. What crosses is what the first side makes and the second side uses. Two
 things are run on both sides instead of being sent: small subgraphs of integers, masks and shapes that hang only on
-light integer inputs (exporters share one such tensor among all layers), and values that are no tensors.
+light integer inputs and on single numbers (exporters share one such tensor among all layers), and values that are no
+tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import onnx_ir as ir
 
@@ -25,6 +26,9 @@ _LIGHT_CONSTANT: Final = 4 * 1024 * 1024
 _LIGHT_TABLE: Final = 64 * 1024
 """Bytes up to which a table of floats may be held by both sides: a position table may, an embedding may not."""
 _LIGHT_PRODUCT: Final = 1 << 22
+_NUMBER: Final = 64
+"""Bytes up to which an integer value may be sent so that something larger can be made again from it."""
+_WORTH_A_NUMBER: Final = 1024
 _MAX_CLOSURE: Final = 256
 
 _CHEAP: Final = frozenset(
@@ -46,6 +50,26 @@ _RANDOM: Final = frozenset(
 _INTEGERS: Final = ("int", "uint", "bool")
 
 
+_SEQUENCES: Final = frozenset(
+    {
+        "SplitToSequence", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SequenceEmpty", "SequenceMap",
+        "Optional",
+    }
+)  # fmt: skip
+
+
+def _is_no_tensor(node: ir.Node, value: ir.Value) -> bool:
+    return node.op_type in _SEQUENCES or isinstance(value.type, ir.SequenceType | ir.OptionalType)
+
+
+class _Closure(NamedTuple):
+    """How to make a value again."""
+
+    layers: frozenset[int]
+    numbers: frozenset[ir.Value]
+    """What must be sent for that."""
+
+
 def find_cuts(model: ir.Model, shapes: Concrete) -> tuple[Cut, ...]:
     """One cut per position 1 .. number of layers - 1, in order."""
     nodes = list(model.graph)
@@ -60,12 +84,7 @@ class _Finder:
         self._uses = [used_values(node) for node in nodes]
         self._outputs = frozenset(model.graph.outputs)
         self._closures = self._find_closures(frozenset(model.graph.inputs))
-        self._no_tensors = frozenset(
-            value
-            for node in nodes
-            for value in node.outputs
-            if isinstance(value.type, ir.SequenceType | ir.OptionalType)
-        )
+        self._no_tensors = frozenset(value for node in nodes for value in node.outputs if _is_no_tensor(node, value))
 
     def cuts(self) -> tuple[Cut, ...]:
         leaving: dict[ir.Value, int] = {}
@@ -89,21 +108,26 @@ class _Finder:
 
     def _cut(self, position: int, alive: list[ir.Value], has_output: bool) -> Cut:
         again: set[int] = set()
-        carried = [value for value in alive if value not in self._closures]
+        carried = dict.fromkeys(value for value in alive if not self._worth_making(value))
         if not carried and not has_output:
-            carried = alive  # else nothing at all would be left for the first side to do
+            carried = dict.fromkeys(alive)  # else nothing at all would be left for the first side to do
         for value in alive:
-            if value in self._closures and value not in carried:
-                again |= self._closures[value]
+            if value not in carried:
+                again |= self._closures[value].layers
+                carried |= dict.fromkeys(sorted(self._closures[value].numbers, key=lambda number: number.name or ""))
         carried = self._without_sequences(carried, again)
         return Cut(
             position=position,
             tensors=tuple(value.name or "" for value in carried),
-            nbytes=sum(nbytes(*self._shapes.get(value.name or "", (None, ""))) for value in carried),
+            nbytes=sum(nbytes(*self._known(value)) for value in carried),
             recomputed=tuple(sorted(again)),
         )
 
-    def _without_sequences(self, carried: list[ir.Value], again: set[int]) -> list[ir.Value]:
+    def _worth_making(self, value: ir.Value) -> bool:
+        closure = self._closures.get(value)
+        return closure is not None and (not closure.numbers or nbytes(*self._known(value)) > _WORTH_A_NUMBER)
+
+    def _without_sequences(self, carried: dict[ir.Value, None], again: set[int]) -> dict[ir.Value, None]:
         """Tensors to carry so that the second side can make the sequences among ``carried`` itself."""
         if not self._no_tensors.intersection(carried):
             return carried
@@ -116,37 +140,47 @@ class _Finder:
                 again.add(self._index[producer])
                 pending.extend(used for used in self._uses[self._index[producer]] if used.producer() is not None)
             elif value in self._closures and value not in carried:
-                again |= self._closures[value]
+                again |= self._closures[value].layers
+                wanted |= dict.fromkeys(self._closures[value].numbers)
             else:
                 wanted[value] = None
-        return list(wanted)
+        return wanted
 
-    def _find_closures(self, inputs: frozenset[ir.Value]) -> dict[ir.Value, frozenset[int]]:
-        """Values worth making again, with the layers that takes."""
+    def _find_closures(self, inputs: frozenset[ir.Value]) -> dict[ir.Value, _Closure]:
+        """Values worth making again, and what that takes."""
         closures = self._constant_closures()
         for position, node in enumerate(self._nodes):
-            if not self._is_cheap(node):
+            if node.outputs[0] in closures or not self._is_cheap(node):
                 continue
-            layers = {position}
+            layers, numbers = {position}, set[ir.Value]()
             for value in self._uses[position]:
                 if value in closures:
-                    layers |= closures[value]
+                    layers |= closures[value].layers
+                    numbers |= closures[value].numbers
+                elif self._is_number(value):
+                    numbers.add(value)
                 elif not (self._is_light_input(value) if value in inputs else self._is_light_constant(node, value)):
                     break
             else:
-                if len(layers) <= _MAX_CLOSURE:
-                    closures |= dict.fromkeys(node.outputs, frozenset(layers))
+                itself = bool(numbers) and all(self._is_number(value) for value in node.outputs)
+                if len(layers) <= _MAX_CLOSURE and not itself:
+                    closures |= dict.fromkeys(node.outputs, _Closure(frozenset(layers), frozenset(numbers)))
         return closures
 
-    def _constant_closures(self) -> dict[ir.Value, frozenset[int]]:
+    def _constant_closures(self) -> dict[ir.Value, _Closure]:
         """Values that hang on constants only are weights that the graph computes: each side makes its own."""
-        closures: dict[ir.Value, frozenset[int]] = {}
+        closures: dict[ir.Value, _Closure] = {}
         for position, node in enumerate(self._nodes):
             uses = self._uses[position]
             if node.op_type not in _RANDOM and all(used in closures or used.is_initializer() for used in uses):
-                layers = {position}.union(*(closures[used] for used in uses if used in closures))
-                closures |= dict.fromkeys(node.outputs, frozenset(layers))
+                layers = frozenset({position}).union(*(closures[used].layers for used in uses if used in closures))
+                closures |= dict.fromkeys(node.outputs, _Closure(layers, frozenset()))
         return closures
+
+    def _is_number(self, value: ir.Value) -> bool:
+        shape, dtype = self._known(value)
+        small = shape is not None and dtype.startswith(_INTEGERS) and nbytes(shape, dtype) <= _NUMBER
+        return small and value.producer() is not None
 
     def _is_cheap(self, node: ir.Node) -> bool:
         if node.op_type not in _CHEAP or node.domain:
@@ -158,7 +192,7 @@ class _Finder:
         return None not in outputs and multiply_adds(node, shapes, outputs) <= _LIGHT_PRODUCT
 
     def _is_light_input(self, value: ir.Value) -> bool:
-        shape, dtype = self._shapes.get(value.name or "", (None, ""))
+        shape, dtype = self._known(value)
         return shape is not None and dtype.startswith(_INTEGERS) and nbytes(shape, dtype) <= _LIGHT_INPUT
 
     def _is_light_constant(self, node: ir.Node, value: ir.Value) -> bool:
@@ -168,5 +202,8 @@ class _Finder:
         table = node.op_type in _TABLE_READERS and tensor.dtype.is_floating_point()
         return tensor.nbytes <= (_LIGHT_TABLE if table else _LIGHT_CONSTANT)
 
+    def _known(self, value: ir.Value) -> tuple[tuple[int, ...] | None, str]:
+        return self._shapes.get(value.name or "", (None, ""))
+
     def _shape(self, value: ir.Value | None) -> tuple[int, ...] | None:
-        return None if value is None else self._shapes.get(value.name or "", (None, ""))[0]
+        return None if value is None else self._known(value)[0]

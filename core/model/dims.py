@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import add, floordiv, mod, mul, sub
@@ -92,11 +93,35 @@ def _default_sizes(inputs: Sequence[TensorInfo], batch: frozenset[str]) -> dict[
             for name in sorted(symbols(dim)) if isinstance(dim, str) else ():
                 if name not in batch and dim not in batch:
                     sizes.setdefault(name, _default_size(name, axis, info))
-    if any("past" in name.lower() for name in sizes):
-        for name in sizes:
-            if "total" in name.lower():  # of the past and the new tokens together
-                sizes[name] = _PAST + _TOKENS
+    sizes |= dict.fromkeys(_total_names(inputs) & sizes.keys(), _PAST + _TOKENS)
     return sizes
+
+
+def _total_names(inputs: Sequence[TensorInfo]) -> set[str]:
+    """Names of what a decoder's mask covers: the tokens it keeps and the new ones."""
+    if not any(_keeps_past(info) for info in inputs):
+        return set()
+    elsewhere = {dim for info in inputs if "mask" not in info.name.lower() for dim in info.dims}
+    masks = (info.dims[-1] for info in inputs if "mask" in info.name.lower() and len(info.dims) > 1)
+    return {dim for dim in masks if isinstance(dim, str) and dim not in elsewhere and symbols(dim) == {dim}}
+
+
+def _keeps_past(info: TensorInfo) -> bool:
+    return len(info.dims) >= 3 and ("past" in info.name.lower() or "cache" in info.name.lower())
+
+
+DECLARED_SIZES: Final = "shardboard.default_dims"
+"""Key in a model's metadata: a JSON object, the usual size of dynamic dimensions by name."""
+
+
+def declared_sizes(metadata: Mapping[str, str]) -> dict[str, int]:
+    """The usual sizes that the model's author noted; empty where there are none that make sense."""
+    try:
+        noted = json.loads(metadata.get(DECLARED_SIZES, "{}"))
+    except ValueError:
+        return {}
+    pairs = noted.items() if isinstance(noted, dict) else ()
+    return {name: size for name, size in pairs if isinstance(size, int) and size > 0}
 
 
 _TOKENS: Final = 16
@@ -110,7 +135,7 @@ def _default_size(name: str, axis: int, info: TensorInfo) -> int:
         return _PAST
     if "batch" in lowered:
         return 1
-    if ("past" in info.name or "cache" in info.name) and len(info.dims) >= 3:
+    if _keeps_past(info):
         return _PAST
     floating_image = len(info.dims) == 4 and axis >= 2 and info.dtype.startswith(("float", "uint8"))
     return _PIXELS if floating_image or "height" in lowered or "width" in lowered else _TOKENS
@@ -136,15 +161,26 @@ class Axes(Struct, frozen=True):
             found[info.name] = tuple(1 if size is None else size for size in shape)
         return found
 
+    def name_at(self, batch: int, one: int, other: int) -> int | str | None:
+        """What a dimension is called that is ``one`` at ``batch`` and the defaults and ``other`` at twice these."""
+        if one == other:
+            return one
+        if self.batch_names and (one, other) == (batch, 2 * batch):
+            return min(self.batch_names)
+        names = [name for name, size in self.defaults.items() if (size, 2 * size) == (one, other)]
+        return names[0] if len(names) == 1 else None
+
     def sizes(self, given: Mapping[str, int] | None) -> dict[str, int]:
         """The defaults with what is given in their place; names the model does not have are left out."""
         return self.defaults if not given else {name: given.get(name, size) for name, size in self.defaults.items()}
 
 
-def find_axes(inputs: Sequence[TensorInfo], *, batched: bool) -> Axes:
-    """``batched``: axis 0 of every input counts the items."""
+def find_axes(inputs: Sequence[TensorInfo], *, batched: bool, declared: Mapping[str, int] | None = None) -> Axes:
+    """``batched``: axis 0 of every input counts the items; ``declared``: default sizes known from elsewhere."""
     firsts = [info.dims[0] for info in inputs] if batched else []
     names = frozenset(first for first in firsts if isinstance(first, str))
     fixed = firsts[0] if firsts and isinstance(firsts[0], int) else None
     infos = tuple(TensorInfo(info.name, info.dtype, info.dims, batched) for info in inputs)
-    return Axes(infos, batched, fixed, names, _default_sizes(inputs, names))
+    sizes = _default_sizes(inputs, names)
+    sizes |= {name: size for name, size in (declared or {}).items() if name in sizes}
+    return Axes(infos, batched, fixed, names, sizes)

@@ -18,6 +18,8 @@ from onnx_ir.passes.common import (
 )
 
 from core.model.constants import fold_constants, sink_constant_nodes
+from core.model.session import dtype_name
+from core.model.shapes import infer, shape_base
 from core.model.static import fold_static_shapes
 
 _ROUNDS: Final = 4
@@ -36,6 +38,7 @@ def clean(model: ir.Model) -> ir.Model:
     sort_if_needed(model.graph)
     remove_identities(model.graph)
     remove_unused(model.graph)
+    remove_needless_casts(model)
     for _ in range(_ROUNDS):
         changed = fold_static_shapes(model)
         changed |= fold_constants(model)
@@ -86,7 +89,7 @@ def remove_identities(graph: ir.Graph) -> None:
 def _does_nothing(node: ir.Node) -> bool:
     if node.domain or not node.inputs:
         return False
-    if node.op_type == "Identity":
+    if node.op_type == "Identity" or (node.op_type in _OF_ONE and len(node.inputs) == 1):
         return True
     if node.op_type != "Dropout" or any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return False
@@ -94,6 +97,28 @@ def _does_nothing(node: ir.Node) -> bool:
     if training is None:
         return True
     return training.const_value is not None and not bool(training.const_value.numpy())
+
+
+_OF_ONE: Final = frozenset({"Concat", "Sum", "Max", "Min", "Mean"})
+"""With a single input these hand it on."""
+
+
+def remove_needless_casts(model: ir.Model) -> bool:
+    """Take out casts to the type a value has already; True if there was one."""
+    casts = [node for node in model.graph if node.op_type == "Cast" and not node.domain]
+    if not casts:
+        return False
+    known = infer(shape_base(model), {})
+    changed = False
+    for node in casts:
+        source, result = node.inputs[0], node.outputs[0]
+        target = dtype_name(ir.DataType(node.attributes["to"].as_int()))
+        if source is None or result.is_graph_output() or known.get(source.name or "", (None, ""))[1] != target:
+            continue
+        result.replace_all_uses_with(source)
+        model.graph.remove(node, safe=True)
+        changed = True
+    return changed
 
 
 def _can_take_name(source: ir.Value, graph: ir.Graph) -> bool:

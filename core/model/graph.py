@@ -29,9 +29,16 @@ class Model:
     instead. ``dims`` gives sizes for other dynamic dimensions by name; those not given have ``default_dims()``.
     """
 
-    def __init__(self, graph: ir.Model, *, name: str, sha256: Sha256, path: Path | None = None) -> None:
-        """``graph`` is clean already (``fold.clean``); it belongs to this object from now on."""
+    def __init__(
+        self, graph: ir.Model, *, name: str, sha256: Sha256, path: Path | None = None, original: Path | None = None
+    ) -> None:
+        """``graph`` is clean already (``fold.clean``); it belongs to this object from now on.
+
+        ``original`` is the file that holds the same model, ``path`` the one it came from: they differ where the graph
+        was changed since.
+        """
         self.path = path
+        self._original = original
         self.name = name
         self.sha256 = sha256
         self.ir = graph
@@ -78,13 +85,18 @@ class Model:
 
     def varying(self, value: str) -> tuple[int | None, ...] | None:
         """The shape with None where it changes with the batch or a dynamic dimension; None if the rank is not known."""
+        sizes = self._at_two(value)
+        if sizes is None or value in self._unknown:
+            return None if sizes is None else (None,) * len(sizes)
+        return tuple(one if one == other else None for one, other in sizes)
+
+    def _at_two(self, value: str) -> tuple[tuple[int, int], ...] | None:
+        """Each dimension at one setting of everything dynamic, and at twice that."""
         one = self.shapes(2).get(value, (None, ""))[0]
         other = self.shapes(4, {name: 2 * size for name, size in self._axes.defaults.items()}).get(value, (None, ""))[0]
         if one is None or other is None or len(one) != len(other):
             return None
-        if value in self._unknown:
-            return (None,) * len(one)
-        return tuple(a if a == b else None for a, b in zip(one, other, strict=True))
+        return tuple(zip(one, other, strict=True))
 
     def random_feed(self, items: int, seed: int = 0, dims: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
         """Inputs the model can run on: ids within the table they index, masks of ones, normal floats; same by seed.
@@ -98,15 +110,11 @@ class Model:
         return data.check_feed(self.inputs, feed, batchable=self.batchable)
 
     def reference(self, threads: int = 0) -> session.Runner:
-        """The whole model in onnxruntime: a feed by input name gives the outputs in order. 0 threads: all cores."""
-        runtime = session.start_session(self.ir, threads=threads)
-        wanted = {entry.name for entry in runtime.get_inputs()}
-        names = [value.name for value in self.ir.graph.outputs]
+        """The whole model in onnxruntime: a feed by input name gives the outputs in order. 0 threads: all cores.
 
-        def run(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-            return list(runtime.run(names, {name: array for name, array in feed.items() if name in wanted}))
-
-        return run
+        It is the file as it is on disk where there is one, so that it judges the cleaning too.
+        """
+        return session.whole_model(self.ir, self._original, threads)
 
     def _key(self, batch: int, sizes: Mapping[str, int] | None) -> _Key:
         if not self.batchable:
@@ -115,15 +123,16 @@ class Model:
 
     def _find_axes(self) -> dims.Axes:
         described = [_input_info(value) for value in self.ir.graph.inputs]
+        declared = dims.declared_sizes(self.ir.metadata_props)
         if dims.shared_batch(described):
-            axes = dims.find_axes(described, batched=True)
+            axes = dims.find_axes(described, batched=True, declared=declared)
 
             def inferred(count: int) -> shapes.Known:
                 return shapes.infer(self._base, axes.shapes(count, axes.defaults))
 
             if batching.keeps_items_apart(self.ir, inferred, axes.fixed_batch):
                 return axes
-        return dims.find_axes(described, batched=False)
+        return dims.find_axes(described, batched=False, declared=declared)
 
     def _find_shapes(self, key: _Key) -> Concrete:
         batch, sizes = key
@@ -143,16 +152,10 @@ class Model:
 
     def _output_info(self, value: ir.Value) -> TensorInfo:
         name = value.name or ""
-        shape = self.varying(name)
-        dtype = self.shapes(2)[name][1] if name in self.shapes(2) else session.dtype_name(value.dtype)
-        if shape is None:
-            return TensorInfo(name, dtype, (), self.batchable)
-        declared = value.shape if value.shape is not None and len(value.shape) == len(shape) else shape
-        named = (
-            size if size is not None else (d if isinstance(d, str) else getattr(d, "value", None))
-            for size, d in zip(shape, declared, strict=True)
-        )
-        return TensorInfo(name, dtype, tuple(named), self.batchable)
+        dtype = self.shapes(2).get(name, (None, ""))[1] or session.dtype_name(value.dtype)
+        sizes = self._at_two(name)
+        named = () if sizes is None else tuple(self._axes.name_at(2, one, other) for one, other in sizes)
+        return TensorInfo(name, dtype, named, self.batchable)
 
 
 def _input_info(value: ir.Value) -> TensorInfo:

@@ -78,4 +78,6 @@ def module_path(node: ir.Node) -> str:
         parts = [part.split(":")[0].strip() for part in node.metadata_props["namespace"].split("/")]
         return "/".join(part for part in parts[:-1] if part)
     name = (node.name or "").strip("/")
+    if name.startswith("dims/"):
+        return ""
     return name.rsplit("/", 1)[0] if "/" in name else ""

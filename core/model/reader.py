@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Final
 
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 
 from core.errors import ModelError
+from core.model.checks import check_proto, check_runnable, first_line
 from core.model.external import resolve_external_data
 from core.model.fold import clean
 from core.model.graph import Model
 from core.model.hashing import model_sha256
 from core.model.protofile import read_proto
-from core.model.session import RUNTIME_ERRORS, graph_proto, session_options, start_session
 from core.plan.form import Sha256
-
-_MIN_OPSET: Final = 7
 
 
 def open_model(path: str | Path) -> Model:
@@ -36,13 +31,15 @@ def open_model(path: str | Path) -> Model:
         sha256 = model_sha256(path, data_files)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return model_from_ir(_to_ir(proto, path.name), name=path.stem, sha256=sha256, path=path)
+    graph = clean(_to_ir(proto, path.name))
+    check_runnable(graph, path.name)
+    return Model(graph, name=path.stem, sha256=sha256, path=path, original=path)
 
 
 def model_from_ir(graph: ir.Model, *, name: str, sha256: Sha256, path: Path | None = None) -> Model:
     """Clean and check a graph made in memory; it belongs to the new Model from now on.
 
-    Raises ModelError where onnxruntime could not run it.
+    ``path`` is for people: the file the graph was once read from. Raises ModelError where onnxruntime could not run it.
     """
     clean(graph)
     check_runnable(graph, name)
@@ -62,28 +59,4 @@ def _to_ir(proto: onnx.ModelProto, name: str) -> ir.Model:
     try:
         return ir.serde.deserialize_model(proto)
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{name} is damaged: {_first_line(error)}", hint="Export the model again.") from error
-
-
-def check_proto(proto: onnx.ModelProto, name: str) -> None:
-    """What can be told from the graph alone: operator sets, operators, element types."""
-    return
-
-
-def check_runnable(model: ir.Model, name: str) -> None:
-    """Let onnxruntime look at the graph, without its weights; where that is refused, the whole model decides."""
-    proto = graph_proto(model, large="input")
-    options = session_options(1)
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except RUNTIME_ERRORS:
-        try:
-            start_session(model, threads=1)
-        except RUNTIME_ERRORS as error:
-            raise ModelError(f"onnxruntime cannot run {name}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text[0]) if text else type(error).__name__
+        raise ModelError(f"{name} is damaged: {first_line(str(error))}", hint="Export the model again.") from error

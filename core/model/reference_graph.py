@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -15,11 +16,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET: Final = 17
-IR_VERSION: Final = 8
-DEFAULT_DIMS: Final = "shardboard.default_dims"
-"""Key in a model's metadata: a JSON object, the usual size of each symbolic dimension besides the batch."""
+from core.model.dims import DECLARED_SIZES
 
+OPSET: Final = 17
+IR_VERSION: Final = 10
+_SCOPES: Final = "pkg.torch.onnx.name_scopes"  # where torch's exporter notes the module tree
 _ALIGNMENT: Final = 4096  # a page: each weight can be mapped by itself
 _INLINE_BYTES: Final = 1024
 
@@ -51,7 +52,9 @@ class GraphWriter:
     def node(self, op: str, name: str, *inputs: str, outputs: Sequence[str] = (), **attributes: Any) -> str:
         """Append a node; its outputs are called ``outputs``, or one output after the node. Returns the first."""
         made = list(outputs) or [name]
-        self._nodes.append(helper.make_node(op, list(inputs), made, name=name, **attributes))
+        node = helper.make_node(op, list(inputs), made, name=name, **attributes)
+        node.metadata_props.add(key=_SCOPES, value=str(_scopes(name)))
+        self._nodes.append(node)
         return made[0]
 
     def constant(self, name: str, value: Array) -> str:
@@ -104,7 +107,7 @@ class GraphWriter:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="shardboard")
         model.ir_version = IR_VERSION
         if default_dims:
-            helper.set_model_props(model, {DEFAULT_DIMS: json.dumps(dict(default_dims))})
+            helper.set_model_props(model, {DECLARED_SIZES: json.dumps(dict(default_dims))})
         return model
 
     def _external(self, name: str, value: Array) -> onnx.TensorProto:
@@ -124,6 +127,11 @@ class GraphWriter:
         self._offset += value.nbytes
         self._progress(self._offset)
         return tensor
+
+
+def _scopes(name: str) -> list[str]:
+    """ "layer1.0.conv1" -> ["", "layer1", "layer1.0", "layer1.0.conv1"]: the modules around a node, and the node."""
+    return ["", *itertools.accumulate(name.split("."), lambda outer, inner: f"{outer}.{inner}")]
 
 
 @contextlib.contextmanager

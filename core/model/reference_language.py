@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from core.model.reference_graph import Array, GraphWriter
+from core.model.reference_graph import GraphWriter
 
 HIDDEN: Final = 768
 HEADS: Final = 12
@@ -82,20 +82,13 @@ def _gelu_tanh(graph: GraphWriter, name: str, value: str) -> str:
     return graph.node("Mul", name, outer, inner)
 
 
-def _sequence_length(graph: GraphWriter) -> str:
-    """The length of axis 1 of ``input_ids`` as a scalar int64."""
+def _positions(graph: GraphWriter, longest: int) -> str:
+    """0, 1, ... sequence - 1 as int64 (sequence,): the beginning of a stored list, as exporters write it."""
+    listed = graph.constant("embeddings.position_ids", np.arange(longest))
     shape = graph.node("Shape", "embeddings.shape", "input_ids")
-    return graph.node("Gather", "embeddings.length", shape, graph.constant("axis_1", _int64_scalar(1)), axis=0)
-
-
-def _int64_scalar(value: int) -> Array:
-    return np.array(value, np.int64)
-
-
-def _positions(graph: GraphWriter) -> str:
-    """0, 1, ... sequence - 1 as int64 (sequence,)."""
-    start, step = graph.constant("zero_index", _int64_scalar(0)), graph.constant("one_index", _int64_scalar(1))
-    return graph.node("Range", "embeddings.positions", start, _sequence_length(graph), step)
+    first, second = graph.integers("axis_0", 0), graph.integers("axis_1", 1)
+    length = graph.node("Gather", "embeddings.length", shape, second, axis=0)
+    return graph.node("Slice", "embeddings.positions", listed, first, length, first)
 
 
 def _bert_layer(graph: GraphWriter, name: str, value: str, mask: str, output: str) -> str:
@@ -133,14 +126,14 @@ def bert_base(graph: GraphWriter) -> onnx.ModelProto:
     value = graph.node("Gather", "embeddings.word_embeddings", words, ids)
     kind = graph.node("Gather", "embeddings.token_type_embeddings", types, kinds)
     value = graph.node("Add", "embeddings.add_types", value, kind)
-    place = graph.node("Gather", "embeddings.position_embeddings", places, _positions(graph))
+    place = graph.node("Gather", "embeddings.position_embeddings", places, _positions(graph, BERT_POSITIONS))
     value = graph.node("Add", "embeddings.add_positions", value, place)
     value = _layer_norm(graph, "embeddings.LayerNorm", value, 1e-12)
     mask = _bert_mask(graph, attention_mask)
     for index in range(LAYERS):
         output = "last_hidden_state" if index == LAYERS - 1 else ""
         value = _bert_layer(graph, f"encoder.layer.{index}", value, mask, output)
-    first = graph.node("Gather", "pooler.first", value, graph.constant("zero_index", _int64_scalar(0)), axis=1)
+    first = graph.node("Gather", "pooler.first", value, graph.constant("first_token", np.array(0, np.int64)), axis=1)
     pooled = _linear(graph, "pooler.dense", first, HIDDEN, HIDDEN)
     graph.node("Tanh", "pooler.activation", pooled, outputs=["pooler_output"])
     return graph.finish(
@@ -179,7 +172,7 @@ def gpt2_small(graph: GraphWriter) -> onnx.ModelProto:
     tokens = graph.random("wte.weight", (GPT2_VOCABULARY, HIDDEN), _DEVIATION)
     value = graph.node("Gather", "wte", graph.constant("wte.weight", tokens), ids)
     places = graph.weight("wpe.weight", (GPT2_POSITIONS, HIDDEN), _DEVIATION)
-    positions = _positions(graph)
+    positions = _positions(graph, GPT2_POSITIONS)
     place = graph.node("Gather", "wpe", places, positions)
     value = graph.node("Add", "wpe.add", value, place)
     mask = _causal_mask(graph, positions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -142,3 +143,24 @@ def run_session(session: ort.InferenceSession, feed: Mapping[str, np.ndarray]) -
     names = [output.name for output in session.get_outputs()]
     wanted = {entry.name for entry in session.get_inputs()}
     return dict(zip(names, session.run(names, {k: v for k, v in feed.items() if k in wanted}), strict=True))
+
+
+def _session_of(path: Path, threads: int) -> ort.InferenceSession | None:
+    try:
+        return ort.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+    except RUNTIME_ERRORS:
+        return None
+
+
+def whole_model(model: ir.Model, original: Path | None, threads: int) -> Runner:
+    """Runs the file ``original``; the graph itself where there is none, or where onnxruntime is stricter with the file
+    than it need be (two nodes of one name). Outputs in the graph's order.
+    """
+    session = (_session_of(original, threads) if original else None) or start_session(model, threads=threads)
+    names = [value.name for value in model.graph.outputs]
+    wanted = {value.name for value in model.graph.inputs}
+
+    def run(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        return list(session.run(names, {name: array for name, array in feed.items() if name in wanted}))
+
+    return run

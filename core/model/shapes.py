@@ -108,12 +108,12 @@ _BY_DATA = frozenset(
 
 
 def measure(model: ir.Model, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> dict[str, tuple[Shape, str]]:
-    """Shapes and types of values that inference leaves open, by running the model once on ``feed``.
+    """Shapes and types of values that inference leaves open, by running what leads to them once on ``feed``.
 
     Values that are no tensors, and all of them where onnxruntime cannot run on this feed, come back as unknown.
     """
     try:
-        session = start_session(model, extra_outputs=names)
+        session = start_session(_leading_to(model, names))
         results = run_session(session, feed)
     except RUNTIME_ERRORS:
         return dict.fromkeys(names, (None, ""))
@@ -122,6 +122,14 @@ def measure(model: ir.Model, names: Sequence[str], feed: Mapping[str, np.ndarray
         for name, array in results.items()
         if name in set(names)
     }
+
+
+def _leading_to(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """The part of the model that makes these values: often a few small nodes and none of the weights."""
+    inputs = [value.name for value in model.graph.inputs if value.name]
+    graph = ir.convenience.extract(model.graph, inputs, list(names))
+    graph.opset_imports.update(model.graph.opset_imports)
+    return ir.Model(graph, ir_version=model.ir_version)
 
 
 def data_dependent(model: ir.Model, names: Sequence[str]) -> frozenset[str]:

@@ -3,7 +3,9 @@
 Exporters compute the target of a Reshape from the Shape of a tensor, and share such values over all layers. Each
 element of a small integer vector is followed as a number, as the name of a dynamic dimension, or as unknown. What is
 all numbers becomes a constant; a Reshape to [N, 12, 64] with one open element becomes one to [-1, 12, 64], and elements
-that repeat the input's own dimension become 0 (Reshape: keep) or 1 (Expand: keep).
+that repeat the input's own dimension become 0 (Reshape: keep) or 1 (Expand: keep). What remains open is read from the
+shape of an integer model input where one has that dimension, and not from activations: so that masks and targets can
+be computed anywhere in a pipeline.
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ def fold_static_shapes(model: ir.Model) -> bool:
         return False
     known = infer(shape_base(model), _named_inputs(model.graph))
     follower = _Follower(known)
+    readers = _DimReaders(model.graph)
     changed = False
     for node in list(model.graph):
         follower.follow(node)
         changed |= _use_constants(model.graph, node, follower)
         if node.op_type in ("Reshape", "Expand") and not node.domain:
             changed |= _fix_target(model.graph, node, follower, known)
+        changed |= readers.use(node, follower)
     return changed
 
 
@@ -56,6 +60,80 @@ def _named_inputs(graph: ir.Graph) -> dict[str, list[int | str | None]]:
         for value in graph.inputs
         if value.shape is not None
     }
+
+
+_READER: Final = "dims/"
+"""How the names of the nodes begin that read the dimensions of model inputs."""
+
+
+class _DimReaders:
+    """Nodes at the start of the graph that read dynamic dimensions from integer inputs; one per wanted vector."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._made = {node.name: node for node in graph if (node.name or "").startswith(_READER)}
+        self._start = next((node for node in graph if not (node.name or "").startswith(_READER)), None)
+        self._places: dict[str, tuple[ir.Value, int]] = {}
+        for value in graph.inputs:
+            if value.dtype in _INTEGERS and value.shape is not None:
+                for axis, dim in enumerate(value.shape):
+                    if not isinstance(dim, int) and dim.value:
+                        self._places.setdefault(dim.value, (value, axis))
+
+    def use(self, node: ir.Node, follower: _Follower) -> bool:
+        """Take the node's results from the inputs' dimensions, where they are such."""
+        if (node.name or "").startswith(_READER):
+            return False
+        changed = False
+        for value in node.outputs:
+            vector = follower.vectors.get(value)
+            if vector is None or vector.known or value.is_graph_output() or not value.uses():
+                continue
+            if follower.dtype(value) == "int64" and all(
+                isinstance(e, int) or e in self._places for e in vector.elements
+            ):
+                value.replace_all_uses_with(self._reader(vector))
+                changed = True
+        return changed
+
+    def _reader(self, vector: _Vector) -> ir.Value:
+        if len(vector.elements) == 1:
+            source, axis = self._places[str(vector.elements[0])]
+            shape = self._node("Shape", f"{source.name}", [source])
+            kind = "number" if vector.scalar else "vector"
+            index = self._constant(f"{_READER}{axis}/{kind}", np.array(axis if vector.scalar else [axis], np.int64))
+            return self._node("Gather", f"{source.name}/{axis}/{kind}", [shape, index])
+        parts = [
+            self._constant(f"{_READER}constant/{e}", np.array([e], np.int64)) if isinstance(e, int)
+            else self._reader(_Vector((e,)))
+            for e in vector.elements
+        ]  # fmt: skip
+        return self._node("Concat", "x".join(map(str, vector.elements)), parts, [ir.AttrInt64("axis", 0)])
+
+    def _node(self, op: str, name: str, inputs: list[ir.Value], attributes: Sequence[ir.Attr] = ()) -> ir.Value:
+        full = f"{_READER}{op}/{name}"
+        node = self._made.get(full)
+        if node is None:
+            node = ir.Node("", op, inputs, attributes, name=full)
+            node.outputs[0].name = full
+            node.outputs[0].dtype = ir.DataType.INT64
+            self._made[full] = node
+            assert self._start is not None
+            self._graph.insert_before(self._start, node)
+        return node.outputs[0]
+
+    def _constant(self, name: str, array: np.ndarray) -> ir.Value:
+        return _shared_constant(self._graph, name, array)
+
+
+def _shared_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    constant = graph.initializers.get(name)
+    if constant is None:
+        dtype = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+        tensor = ir.tensor(array, name=name)
+        constant = ir.Value(name=name, shape=ir.Shape(array.shape), type=dtype, const_value=tensor)
+        graph.register_initializer(constant)
+    return constant
 
 
 def _use_constants(graph: ir.Graph, node: ir.Node, follower: _Follower) -> bool:
@@ -83,16 +161,7 @@ def _fix_target(graph: ir.Graph, node: ir.Node, follower: _Follower, known: Know
     if target is None:
         return False
     name = f"{node.op_type.lower()}/{'x'.join(map(str, target))}"
-    constant = graph.initializers.get(name)
-    if constant is None:
-        array = np.array(target, np.int64)
-        constant = ir.Value(
-            name=name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(ir.DataType.INT64),
-            const_value=ir.tensor(array, name=name),
-        )
-        graph.register_initializer(constant)
+    constant = _shared_constant(graph, name, np.array(target, np.int64))
     node.replace_input_with(1, constant)
     return True
 

@@ -25,7 +25,7 @@ from core.paths import cache_dir
 from core.plan.form import Sha256
 
 BLOB_DTYPES: Final = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+    {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"}
 )
 """Types that travel as raw bytes, as weights and as tensors; the others are only possible inside a shard."""
 RECENT_BYTES: Final = 256 << 20
@@ -66,7 +66,7 @@ class TensorBytes:
         array = np.ascontiguousarray(self._tensor.numpy())
         if array.dtype.itemsize > 1 and sys.byteorder == "big":
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        return memoryview(array.reshape(-1).view(np.uint8))
+        return array.reshape(-1).view(np.uint8).data
 
     @property
     def mapped(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from core.cost.predict import predict
 from core.cost.types import Profile
 from core.errors import PlanError
 from core.model.graph import Model
@@ -45,8 +46,9 @@ def compile_plan(
 ) -> CompiledPlan:
     """Work ``request`` out for ``model``.
 
-    ``profile`` and ``speeds`` are used only where the request leaves the cuts open; the request kept in the plan then
-    says which were chosen. PlanError in words when the request makes no sense for this model.
+    ``profile`` and ``speeds`` decide the cuts that the request leaves open (the request kept in the plan says which
+    were chosen), and give a note when the plan would be slower than one node alone. PlanError in words when the request
+    makes no sense for this model.
     """
     strategy = STRATEGIES.get(request.strategy)
     if strategy is None:
@@ -63,13 +65,15 @@ def compile_plan(
         _shard(ShardId(i), part, graphs[part.fragment], named[part.fragment], activation[part.fragment])
         for i, part in enumerate(draft.parts)
     )
+    settled = msgspec.structs.replace(request, cuts=draft.cuts)
+    told = predict(profile, model, settled, speeds or {}).notes if profile is not None else ()
     plan = Plan(
         model=model.sha256,
         model_name=model.name,
-        request=_settled(request, draft),
+        request=settled,
         shards=shards,
         routes=_routes(draft, graphs),
-        notes=draft.notes,
+        notes=(*draft.notes, *told),
     )
     validate_plan(plan)
     return CompiledPlan(plan, _blobs(graphs, named))
@@ -101,11 +105,6 @@ def _check_request(model: Model, request: PlanRequest) -> None:
         raise PlanError("This model has no inputs, so there is nothing to send it.")
     if not model.outputs:
         raise PlanError("This model has no outputs, so there is nothing to run it for.")
-
-
-def _settled(request: PlanRequest, draft: Draft) -> PlanRequest:
-    """The request with the cuts that were chosen."""
-    return msgspec.structs.replace(request, cuts=draft.cuts)
 
 
 def _shard(shard_id: ShardId, part: Part, graph: ShardGraph, named: Sha256, activation: int) -> Shard:

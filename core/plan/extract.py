@@ -165,4 +165,3 @@ def _fragment(graph: LayerGraph, own: range, again: Collection[int], wanted: Col
         constants=tuple(sorted(constants)),
         recomputed=tuple(sorted(layer for layer in layers if layer not in own)),
     )
-

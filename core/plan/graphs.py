@@ -97,7 +97,9 @@ class _Values:
         if port.shape is None:
             return onnx.helper.make_tensor_value_info(port.name, kind, None)
         declared = self._values[name].shape
-        named = list(declared) if declared is not None and len(declared) == len(port.shape) else [None] * len(port.shape)
+        named = (
+            list(declared) if declared is not None and len(declared) == len(port.shape) else [None] * len(port.shape)
+        )
         dims = [
             dim if dim is not None else getattr(symbol, "value", None) or f"{name}.{axis}"
             for axis, (dim, symbol) in enumerate(zip(port.shape, named, strict=True))
@@ -226,7 +228,7 @@ def _model_proto(model: Model, graph: onnx.GraphProto, used: set[ir.OperatorIden
         proto.functions.append(function_proto)
     if (size := proto.ByteSize()) > MAX_GRAPH_BYTES:
         raise PlanError(
-            f"A shard's graph would take {size / 2**30:.1f} GiB without its weights; 2 GiB is the most that ONNX allows.",
+            f"A shard's graph would take {size / 2**30:.1f} GiB without its weights; ONNX allows 2 GiB.",
             hint="Use more stages.",
         )
     return proto

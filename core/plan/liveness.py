@@ -8,6 +8,7 @@ from core.model.graph import Model
 from core.model.shapes import nbytes
 from core.plan.extract import Fragment, LayerGraph, layer_graph
 
+
 def peak_bytes(model: Model, fragment: Fragment, batch: int, graph: LayerGraph | None = None) -> int:
     """Peak of live tensors while ``fragment`` runs once on ``batch`` items.
 

@@ -1,4 +1,4 @@
-"""Is a plan's output the whole model's output? Compared before a deployment is called ready, and by ``run --verify``."""
+"""Is a plan's output the whole model's? Compared before a deployment is called ready, and by ``run --verify``."""
 
 from __future__ import annotations
 

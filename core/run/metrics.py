@@ -72,5 +72,5 @@ class RunMetrics:
         window = min(RECENT_SECONDS, now - self.started)
         return self._recent_items / window if window > 0 else 0.0
 
-    def recent_p50_ms(self) -> float:
-        return latency_of(self.latencies[-RECENT_LATENCIES:]).p50
+    def recent_latency(self) -> Latency:
+        return latency_of(self.latencies[-RECENT_LATENCIES:])

@@ -45,6 +45,8 @@ class RunProgress(Struct, frozen=True):
     latency_p50_ms: float
     in_flight: int
     """Micro-batches."""
+    latency_p95_ms: float = 0.0
+    latency_p99_ms: float = 0.0
 
 
 class RunReport(Struct, frozen=True, kw_only=True):

@@ -207,12 +207,15 @@ class _Runner:
         return InputRead()
 
     def _progress(self, now: float) -> RunProgress:
+        latency = self._metrics.recent_latency()
         return RunProgress(
             items_done=self._metrics.items_done,
             items_total=self._total,
             throughput=self._metrics.recent_throughput(now),
-            latency_p50_ms=self._metrics.recent_p50_ms(),
+            latency_p50_ms=latency.p50,
             in_flight=self._job.in_flight,
+            latency_p95_ms=latency.p95,
+            latency_p99_ms=latency.p99,
         )
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ which must be the one it shook hands with, and the node answers with its own ide
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -17,10 +18,13 @@ from core.plan.form import NodeId
 from core.wire.frames import decode_pair_reply, decode_pair_request, encode_pairing
 from core.wire.keys import KeyPair, is_key, keys_from_code, keys_from_secret, new_pairing_code
 from core.wire.messages import Failure, PairReply, PairRequest
-from core.wire.sockets import Listener, Wire, endpoint
+from core.wire.sockets import Channel, Listener, Wire, endpoint
 from core.wire.trust import TrustStore
 
 PAIRING_TIMEOUT: Final = 8.0
+_LOOK_SECONDS: Final = 0.1
+_PROBLEM_SECONDS: Final = 1.0
+"""A handshake that failed is tried again by itself; after so long it is not going to work."""
 _MAX_MESSAGE = 4096
 _MAX_NAME = 64
 _log = logging.getLogger(__name__)
@@ -115,8 +119,7 @@ def pair(
     try:
         channel = wire.connect(endpoint(host, pairing_port), secret_keys.public)
         channel.send([encode_pairing(PairRequest(PROTOCOL_VERSION, client_name, client_keys.public))])
-        frames = channel.recv_wait(timeout)
-        problem = channel.problem()
+        frames, problem = _wait_for_reply(channel, timeout)
     finally:
         wire.close()
     if frames is None:
@@ -127,6 +130,18 @@ def pair(
     if not is_key(reply.id):
         raise ProtocolError(f"{host} answered with field id that is not a public key.")
     return PairReply(NodeId(reply.id), reply.name[:_MAX_NAME], reply.control_port, reply.version, reply.protocol)
+
+
+def _wait_for_reply(channel: Channel, timeout: float) -> tuple[list[memoryview] | None, str | None]:
+    """The reply, or None and the problem; a handshake that keeps failing is not waited for to the end."""
+    deadline = time.monotonic() + timeout
+    while True:
+        frames = channel.recv_wait(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        problem = channel.problem()
+        if problem is not None:
+            deadline = min(deadline, time.monotonic() + _PROBLEM_SECONDS)
+        if frames is not None or time.monotonic() >= deadline:
+            return frames, problem
 
 
 def _check(frames: list[memoryview], user: str) -> PairRequest:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
-from PySide6.QtWidgets import QFileDialog, QGridLayout, QLabel, QProgressBar, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QGridLayout, QLabel, QProgressBar, QStackedWidget, QWidget
 
 from core.errors import ShardboardError
 from core.model.types import Layer, TensorInfo
@@ -64,7 +64,7 @@ class ModelPage(Page):
         self._read_library()
         self._say_nothing_open()
         if bridge.base_model is not None:
-            self._opened(bridge.model, bridge.entry)
+            self._opened(bridge.base_model, bridge.entry)
 
     # ---------------------------------------------------------------- layout
 
@@ -73,7 +73,6 @@ class ModelPage(Page):
         choose.setShortcut("Ctrl+O")
         self.tools.addWidget(choose)
         left = Card(self.tr("Library"), margin=S)
-        left.layout().setContentsMargins(S, L, S, S)
         left.setFixedWidth(LIBRARY_WIDTH)
         left.body.addWidget(self._library, 1)
         left.body.addWidget(label(self.tr("or drop an .onnx file anywhere on this page"), "small", wrap=True))
@@ -86,12 +85,10 @@ class ModelPage(Page):
         layers = Card(self.tr("Layers"), "", margin=L)
         layers.body.addWidget(self._list, 1)
         self._layers_hint = layers.hint
+        parts = column(self._facts, work, layers, spacing=L)
+        parts.setStretch(2, 1)
         shown = QWidget()
-        shown.setLayout(column(self._facts, work, spacing=L))
-        shown.layout().addWidget(layers)
-        lay = shown.layout()
-        assert isinstance(lay, QVBoxLayout)
-        lay.setStretch(2, 1)
+        shown.setLayout(parts)
         empty = EmptyState(
             "model",
             self.tr("No model is open"),
@@ -241,9 +238,7 @@ class Facts(Card):
         ends.setHorizontalSpacing(L)
         ends.setVerticalSpacing(XS)
         ends.setColumnStretch(1, 1)
-        for line, (name, value) in enumerate(
-            ((self.tr("Inputs"), self._inputs), (self.tr("Outputs"), self._outputs))
-        ):
+        for line, (name, value) in enumerate(((self.tr("Inputs"), self._inputs), (self.tr("Outputs"), self._outputs))):
             ends.addWidget(label(name, "small"), line, 0, Qt.AlignmentFlag.AlignTop)
             ends.addWidget(value, line, 1)
         self.body.setSpacing(M)

@@ -6,7 +6,7 @@ import math
 import time
 from functools import partial
 
-from PySide6.QtCore import QCoreApplication, Qt, QTimer
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QStackedWidget, QWidget
 
@@ -14,11 +14,13 @@ from core.cluster.node import NodeState
 from core.run.report import RunProgress, RunReport
 from core.wire.messages import Telemetry
 from gui.bridge import Bridge, Phase
+from gui.inspector import Inspection
 from gui.theme import M, Theme
 from gui.widgets import units
 from gui.widgets.adversity import AdversityPanel
 from gui.widgets.basics import Card, EmptyState, Page, Tile, button, column, row
 from gui.widgets.imbalance import busy_shares, imbalance
+from gui.widgets.series import binary_ceiling, bit_ceiling
 from gui.widgets.stage_timeline import StageTimeline
 from gui.widgets.time_plot import SAMPLE_MS, TimePlot
 
@@ -30,10 +32,8 @@ class MonitorPage(Page):
     """Samples the newest telemetry five times a second into ring buffers; draws only while it is in front."""
 
     def __init__(self, bridge: Bridge) -> None:
-        super().__init__(
-            QCoreApplication.translate("MonitorPage", "Monitor"),
-            QCoreApplication.translate("MonitorPage", "The last minute of every node, and of the run."),
-        )
+        super().__init__()
+        self.set_head(self.tr("Monitor"), self.tr("The last minute of every node, and of the run."))
         self._bridge = bridge
         self._heard: dict[str, float] = {}
         self._build()
@@ -43,6 +43,9 @@ class MonitorPage(Page):
         self._sampler.setInterval(SAMPLE_MS)
         self._sampler.timeout.connect(self._sample)
         self._sampler.start()
+        self._inspect_soon = QTimer(self)
+        self._inspect_soon.setInterval(1000)
+        self._inspect_soon.timeout.connect(self._inspect)
         self._frames = QTimer(self)
         self._frames.setInterval(100)
         self._frames.timeout.connect(lambda: self._timeline.draw(time.time()))
@@ -60,8 +63,8 @@ class MonitorPage(Page):
         self._latency = TimePlot(tr("Latency"), lambda ms: units.seconds(ms / 1e3), floor=1.0)
         self._queue = TimePlot(tr("Queue, micro-batches"), units.compact, floor=4.0)
         self._cpu = TimePlot(tr("CPU of the agent, cores"), units.compact, floor=1.0)
-        self._memory = TimePlot(tr("Memory of the agent"), units.nbytes, floor=64 * 2.0**20)
-        self._network = TimePlot(tr("Tensors in and out"), units.bits_per_s, floor=1e5 / 8)
+        self._memory = TimePlot(tr("Memory of the agent"), units.nbytes, floor=64 * 2.0**20, ceiling=binary_ceiling)
+        self._network = TimePlot(tr("Tensors in and out"), units.bits_per_s, floor=1e5 / 8, ceiling=bit_ceiling)
         self._node_plots = (self._cpu, self._memory, self._network, self._queue)
         self._rate.curve("measured", partial(_token, "accent"))
         self._rate.curve("predicted", partial(_token, "faint"))
@@ -73,7 +76,7 @@ class MonitorPage(Page):
             plots.addWidget(plot, index // 3, index % 3)
             plots.setColumnStretch(index % 3, 1)
         self._timeline = StageTimeline(self._bridge)
-        stages = Card(tr("Stage time line"), tr("each block is one micro-batch"), margin=M)
+        stages = Card(tr("Stage time line"), tr("each block is a micro-batch; pale: too many to tell"), margin=M)
         stages.body.addWidget(self._timeline, 1)
         adversity = Card(tr("Adversity"), margin=M)
         controls = QScrollArea()
@@ -235,16 +238,47 @@ class MonitorPage(Page):
         words = self.tr("{0} is busiest: {1}").format(self._bridge.name_of(busiest), units.percent(shares[busiest]))
         self._balance_tile.set(units.percent(share), words)
 
+    # ------------------------------------------------------------ inspector
+
+    def _inspect(self) -> None:
+        deployment = self._bridge.deployment
+        if deployment is None:
+            self.inspected.emit(None)
+            return
+        plan, tr = deployment.plan, self.tr
+        rows: list[tuple[str, str | None]] = [
+            (tr("Strategy"), plan.request.strategy),
+            (tr("Micro-batch"), tr("%n item(s)", "", plan.request.micro_batch)),
+        ]
+        expected = {p.node: p for p in self._bridge.prediction.nodes} if self._bridge.prediction else {}
+        for node_id in deployment.nodes:
+            telemetry = self._bridge.telemetry.get(node_id)
+            rows.append((self._bridge.name_of(node_id), None))
+            rows.append((tr("Runs"), ", ".join(shard.label for shard in plan.on_node(node_id))))
+            busy = sum(load.busy for load in telemetry.shards) if telemetry else None
+            if node_id in expected:
+                share = units.percent(expected[node_id].share)
+                rows.append((tr("Busy"), tr("{0}, predicted {1}").format(units.percent(busy), share)))
+            else:
+                rows.append((tr("Busy"), units.percent(busy)))
+            items = sum(load.items_per_s for load in telemetry.shards) if telemetry else None
+            rows.append((tr("Items/s"), units.quantity(items)))
+            rows.append((tr("Memory"), units.nbytes(telemetry.process_memory if telemetry else None)))
+        self.inspected.emit(Inspection(plan.model_name, rows, tr("deployed")))
+
     # ------------------------------------------------------------ visibility
 
     def showEvent(self, event: object) -> None:
         self._frames.start()
+        self._inspect_soon.start()
+        self._inspect()
         self._show_rate()
         self._draw()
         super().showEvent(event)  # type: ignore[arg-type]
 
     def hideEvent(self, event: object) -> None:
         self._frames.stop()
+        self._inspect_soon.stop()
         super().hideEvent(event)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from PySide6.QtCore import QCoreApplication, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QSplitter, QStackedWidget, QWidget
 
 from core.cluster.node import Node, NodeState
@@ -24,7 +24,7 @@ class NodesPage(Page):
 
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
-        self.set_head(self.tr("Nodes"), self.tr("The machines that run an agent, and how this workstation reaches them."))
+        self.set_head(self.tr("Nodes"), self.tr("Machines that run an agent, and how this workstation reaches them."))
         self._bridge = bridge
         self._chosen = ""
         self._discovery = Banner("warn")
@@ -52,6 +52,7 @@ class NodesPage(Page):
         split.addWidget(table)
         split.setStretchFactor(0, 3)
         split.setStretchFactor(1, 2)
+        split.setSizes([430, 280])
         empty = EmptyState(
             "nodes",
             self.tr("No node yet"),

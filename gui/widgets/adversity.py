@@ -101,6 +101,7 @@ class AdversityPanel(QWidget):
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
+        self.setProperty("role", "page")
         self._controls: dict[str, NodeControls] = {}
         self._list = QVBoxLayout()
         self._list.setContentsMargins(0, 0, 0, 0)
@@ -120,9 +121,9 @@ class AdversityPanel(QWidget):
             gone = self._controls.pop(node_id)
             self._list.removeWidget(gone)
             gone.deleteLater()
-        for node_id, node in present.items():
+        for place, (node_id, node) in enumerate(present.items()):
             if node_id in self._controls:
                 self._controls[node_id].show_node(node)
             else:
                 self._controls[node_id] = NodeControls(self._bridge, node)
-                self._list.addWidget(self._controls[node_id])
+                self._list.insertWidget(place, self._controls[node_id])

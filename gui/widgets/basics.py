@@ -272,18 +272,19 @@ class Banner(QFrame):
 class EmptyState(QWidget):
     """What a page or a part of it shows when there is nothing yet: an icon, what is missing, what to do."""
 
-    def __init__(self, icon: str, title: str, text: str, actions: Sequence[QPushButton] = ()) -> None:
+    def __init__(
+        self, icon: str, title: str, text: str, actions: Sequence[QPushButton] = (), *, width: int = 440
+    ) -> None:
         super().__init__()
         mark = IconLabel(icon, 40, "faint")
         self._title = label(title, "heading")
         self._text = label(text, "caption", wrap=True)
-        self._text.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._text.setMaximumWidth(460)
-        self._text.setMinimumWidth(300)
+        self._text.setAlignment(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop)
+        self._text.setFixedWidth(width)
         inner = column(None, spacing=M)
         inner.addWidget(mark, 0, Qt.AlignmentFlag.AlignHCenter)
         inner.addWidget(self._title, 0, Qt.AlignmentFlag.AlignHCenter)
-        inner.addWidget(self._text, 0, Qt.AlignmentFlag.AlignHCenter)
+        inner.addLayout(row(None, self._text, None))
         if actions:
             inner.addSpacing(XS)
             inner.addLayout(row(None, *actions, None))
@@ -302,17 +303,17 @@ class Page(QWidget):
     wanted = Signal(str)
     """Name of another page that a person asked for from here."""
 
-    def __init__(self, title: str, text: str = "", *, scroll: bool = False) -> None:
+    def __init__(self, *, scroll: bool = False) -> None:
         super().__init__()
         self.setProperty("role", "page")
-        self.setAccessibleName(title)
+        self._title = label("", "title")
         self.tools = row()
         self.body = QVBoxLayout()
         self.body.setSpacing(L)
         self.body.setContentsMargins(0, 0, 0, 0)
-        self.subtitle = label(text, "caption")
+        self.subtitle = label("", "caption")
         self.subtitle.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        words = column(label(title, "title"), self.subtitle, spacing=2)
+        words = column(self._title, self.subtitle, spacing=2)
         head = row(spacing=M)
         head.addLayout(words, 1)
         head.addLayout(self.tools)
@@ -330,6 +331,12 @@ class Page(QWidget):
         else:
             outer.addLayout(self.body, 1)
         self.setLayout(outer)
+
+    def set_head(self, title: str, text: str) -> None:
+        """The page's title and the line below it."""
+        self._title.setText(title)
+        self.subtitle.setText(text)
+        self.setAccessibleName(title)
 
 
 def grid(rows: Sequence[Sequence[QWidget | None]], *, spacing: int = M) -> QGridLayout:

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QProgressBar, QWidget
 
 from gui.theme import L, S
 from gui.widgets.basics import Dot, label
+from gui.widgets.node_budget import clear_layout
 from gui.widgets.units import nbytes
 
 if TYPE_CHECKING:
@@ -34,11 +35,7 @@ class DeployRows(QWidget):
 
     def begin(self, nodes: Sequence[tuple[str, str, QColor]]) -> None:
         """``nodes``: id, name, colour."""
-        while self._grid.count():
-            widget = self._grid.takeAt(0).widget()
-            if widget is not None:
-                widget.hide()
-                widget.deleteLater()
+        clear_layout(self._grid)
         self._rows = {}
         for place, (node_id, name, colour) in enumerate(nodes):
             phase, bar, size = label(self.tr("waiting"), "caption"), QProgressBar(), label("", "caption")
@@ -63,9 +60,7 @@ class DeployRows(QWidget):
             share = 0.0
         bar.setValue(round(share * STEPS))
         if progress.total_bytes:
-            size.setText(
-                self.tr("{0} of {1}").format(nbytes(progress.sent_bytes), nbytes(progress.total_bytes))
-            )
+            size.setText(self.tr("{0} of {1}").format(nbytes(progress.sent_bytes), nbytes(progress.total_bytes)))
         elif progress.phase != "reserve":
             size.setText(self.tr("weights are there already"))
 

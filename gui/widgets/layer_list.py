@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHeaderView, QStyledItemDelegate, QStyleOptionView
 from core.model.types import Layer
 from gui.theme import Theme
 from gui.widgets.formats import count
-from gui.widgets.ribbon_model import split_group
+from gui.widgets.ribbon_model import module_levels
 from gui.widgets.units import DASH, nbytes
 
 Index = QModelIndex | QPersistentModelIndex
@@ -46,11 +46,11 @@ class TreeRow:
 
 
 def build_tree(layers: Sequence[Layer]) -> TreeRow:
-    """Layers under their modules, in order of first appearance; a module that holds one module only is joined with it."""
+    """Layers under their modules, in order of first appearance; a module that only holds another is joined with it."""
     root = TreeRow("", None)
     modules: dict[tuple[str, ...], TreeRow] = {(): root}
     for layer in layers:
-        path = split_group(layer.group)
+        path = module_levels(layer)
         for depth in range(1, len(path) + 1):
             if path[:depth] not in modules:
                 above = modules[path[: depth - 1]]
@@ -201,7 +201,7 @@ class ShareDelegate(QStyledItemDelegate):
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         super().paint(painter, option, index)
         share = index.data(SHARE_ROLE) or 0.0
-        area = QRectF(option.rect).adjusted(10, 0, -8, -3)  # type: ignore[attr-defined]
+        area = QRectF(option.rect).adjusted(10, 0, -8, -3)
         bar = QRectF(area.left(), area.bottom() - 3, area.width(), 3)
         theme = Theme.of()
         painter.save()
@@ -257,5 +257,3 @@ class LayerList(QTreeView):
     def _tell(self, current: QModelIndex, _previous: QModelIndex) -> None:
         if current.isValid():
             self.picked.emit(self._tree.row_of(current))
-
-

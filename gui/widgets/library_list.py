@@ -9,7 +9,7 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelInde
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter
 from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
-from gui.theme import L, M, S, Theme, XS
+from gui.theme import XS, L, M, S, Theme
 
 if TYPE_CHECKING:
     from core.model.library import LibraryEntry
@@ -76,14 +76,14 @@ class LibraryDelegate(QStyledItemDelegate):
     """Two lines for an entry, one small line for a heading."""
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
-        line = option.fontMetrics.height()  # type: ignore[attr-defined]
+        line = option.fontMetrics.height()
         heading = index.data(ENTRY_ROLE) is None
         return QSize(120, line + (L if heading else line + L + 2))
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         theme = Theme.of()
         entry: LibraryEntry | None = index.data(ENTRY_ROLE)
-        area = QRectF(option.rect)  # type: ignore[attr-defined]
+        area = QRectF(option.rect)
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if entry is None:
@@ -97,7 +97,7 @@ class LibraryDelegate(QStyledItemDelegate):
 
     def _entry(self, painter: QPainter, area: QRectF, entry: LibraryEntry, option: QStyleOptionViewItem) -> None:
         theme = Theme.of()
-        state = option.state  # type: ignore[attr-defined]
+        state = option.state
         selected = bool(state & QStyle.StateFlag.State_Selected)
         back = area.adjusted(XS, 1, -XS, -1)
         if selected or state & QStyle.StateFlag.State_MouseOver:

@@ -14,13 +14,14 @@ from PySide6.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from gui.theme import XS, L, M, S, Theme
+from gui.theme import XS, L, S, Theme
 from gui.widgets.basics import Dot, Kind, Pill, column, keep_icon, label, line, row
 from gui.widgets.ribbon import NODE_MIME
 from gui.widgets.units import DASH
@@ -184,7 +185,7 @@ class NodeBudget(QWidget):
         self._grid = QGridLayout()
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(L)
-        self._grid.setVerticalSpacing(M)
+        self._grid.setVerticalSpacing(S)
         for place, stretch in ((1, 3), (2, 3), (3, 4), (4, 2), (5, 4), (6, 2)):
             self._grid.setColumnStretch(place, stretch)
         self.setLayout(self._grid)
@@ -207,7 +208,7 @@ class NodeBudget(QWidget):
 
     def _lay_out(self, rows: Sequence[NodeBudgetRow]) -> None:
         focused = self._focused()
-        _clear(self._grid)
+        clear_layout(self._grid)
         headings = ("", self.tr("Node"), self.tr("Runs"), self.tr("Compute"), self.tr("Sends"), self.tr("Memory"))
         for place, text in enumerate(headings):
             if text:
@@ -236,12 +237,12 @@ class NodeBudget(QWidget):
             getattr(self._cells[node_id], name).setFocus()
 
 
-def _clear(layout: QGridLayout | QVBoxLayout | QHBoxLayout) -> None:
-    while layout.count():
-        item = layout.takeAt(0)
+def clear_layout(layout: QLayout) -> None:
+    """Take everything out of a layout and delete it."""
+    while (item := layout.takeAt(0)) is not None:
         widget, inner = item.widget(), item.layout()
         if widget is not None:
             widget.hide()
             widget.deleteLater()
-        elif isinstance(inner, QGridLayout | QVBoxLayout | QHBoxLayout):
-            _clear(inner)
+        elif inner is not None:
+            clear_layout(inner)

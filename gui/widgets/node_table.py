@@ -23,7 +23,7 @@ from gui.widgets.states import KINDS, state_meaning, state_word
 
 Index = QModelIndex | QPersistentModelIndex
 NAME, STATE, CORES, MEMORY, SPEED, RTT, ADDRESS, VERSION, REASON = range(9)
-WIDTHS: Final = {NAME: 150, STATE: 108, CORES: 76, MEMORY: 88, SPEED: 74, RTT: 84, ADDRESS: 140, VERSION: 76}
+WIDTHS: Final = {NAME: 132, STATE: 104, CORES: 76, MEMORY: 82, SPEED: 68, RTT: 100, ADDRESS: 138, VERSION: 70}
 NUMBERS: Final = frozenset({CORES, MEMORY, SPEED, RTT})
 
 
@@ -128,7 +128,7 @@ class NodeTableModel(QAbstractTableModel):
         if node.state is NodeState.BUSY and node.owner:
             return self.tr("held by {0}").format(node.owner)
         if node.info is not None and node.info.cpu_limit < 1:
-            return self.tr("limited to {0} of its CPU").format(units.percent(node.info.cpu_limit))
+            return self.tr("CPU limited to {0}").format(units.percent(node.info.cpu_limit))
         return ""
 
     def _dot(self, colour: QColor, *, hollow: bool) -> QIcon:

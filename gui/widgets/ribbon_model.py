@@ -78,6 +78,13 @@ def split_group(group: str) -> tuple[str, ...]:
     return tuple(levels)
 
 
+def module_levels(layer: LayerLike) -> tuple[str, ...]:
+    """The modules that hold a layer; where the file names none, the name of the layer tells: ``layer1.0.conv1``."""
+    if not layer.group and "." in layer.name and "/" not in layer.name:
+        return split_group(layer.name.rsplit(".", 1)[0])
+    return split_group(layer.group)
+
+
 def _merge_numbers(parts: Sequence[str]) -> tuple[str, ...]:
     levels: list[str] = []
     for part in filter(None, parts):
@@ -106,7 +113,7 @@ class RibbonModel:
         self.positions: tuple[int, ...] = tuple(sorted(self.crossings))
         self.edges = _edges(self.costs)
         """float64 [layers + 1]: layer i covers edges[i] to edges[i + 1]."""
-        self._paths = _without_common_prefix([split_group(layer.group) for layer in self.layers])
+        self._paths = _without_common_prefix([module_levels(layer) for layer in self.layers])
         self._rows: dict[int, tuple[tuple[Band, ...], ...]] = {}
 
     def __len__(self) -> int:

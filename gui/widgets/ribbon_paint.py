@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import floor, log, log10
+from math import floor, log10
 
 import numpy as np
 from msgspec import Struct
@@ -151,16 +151,12 @@ class RibbonPainter:
     # ---------------------------------------------------------------- bytes that would cross
 
     def profile(self) -> None:
-        """The silhouette (logarithmic) of the bytes that would cross at each position; a valley cuts cheaply."""
+        """The silhouette of the bytes that would cross at each position; a valley cuts cheaply."""
         model, g = self._model, self._g
         if not model.positions:
             return
         sizes = np.array([max(1, model.crossing_bytes(p)) for p in model.positions], dtype=np.float64)
-        low, high = float(sizes.min()), float(sizes.max())
-        span = log(high / low) if high > low else 1.0
-        heights = (
-            (0.12 + 0.88 * np.log(sizes / low) / span) * PROFILE if high > low else np.full(len(sizes), PROFILE / 2)
-        )
+        heights = np.maximum(np.sqrt(sizes / sizes.max()), 0.06) * PROFILE
         floor_y = g.lanes_top - 2
         points = [QPointF(g.x(0), floor_y)]
         xs = [g.x(float(model.edges[p])) for p in model.positions]
@@ -290,10 +286,16 @@ class RibbonPainter:
 
     def bands(self) -> None:
         for row, bands in enumerate(self._g.bands):
+            short = row > 0 and not all(self._fits(band) for band in bands)
             for band in bands:
-                self._band(band, row)
+                self._band(band, row, short=short)
 
-    def _band(self, band: Band, row: int) -> None:
+    def _fits(self, band: Band) -> bool:
+        width = float(self._model.edges[band.last] - self._model.edges[band.first]) * self._g.width
+        return self._metrics.horizontalAdvance(band.label) <= width - 6
+
+    def _band(self, band: Band, row: int, *, short: bool) -> None:
+        """``short``: numbers alone, where a row has no room for whole names."""
         g, p = self._g, self._p
         left, right = (g.x(float(self._model.edges[e])) for e in (band.first, band.last))
         top = g.bands_top + row * g.band_height
@@ -303,9 +305,8 @@ class RibbonPainter:
         inset = 1.5 if right - left > 5 else 0.0
         p.drawLine(QLineF(left + inset, top + 1, right - inset, top + 1))
         room = right - left - 6
-        text = band.label
-        if self._metrics.horizontalAdvance(text) > room and text.rsplit(".", 1)[-1].isdigit():
-            text = text.rsplit(".", 1)[-1]
+        number = band.label.rsplit(".", 1)[-1]
+        text = number if short and number.isdigit() else band.label
         if self._metrics.horizontalAdvance(text) > room:
             text = self._metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
             if len(text) < 4:

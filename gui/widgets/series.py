@@ -37,3 +37,15 @@ def nice_ceiling(value: float) -> float:
         return 1.0
     power = 10.0 ** np.floor(np.log10(value))
     return float(next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= value * 0.999999))
+
+
+def binary_ceiling(value: float) -> float:
+    """The next power of two at or above ``value``, for axes of bytes."""
+    if not np.isfinite(value) or value <= 1:
+        return 1.0
+    return float(2.0 ** np.ceil(np.log2(value)))
+
+
+def bit_ceiling(value: float) -> float:
+    """For axes of bytes per second that are read as bits per second."""
+    return nice_ceiling(value * 8) / 8

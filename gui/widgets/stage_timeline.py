@@ -1,7 +1,7 @@
 """What ran when: one lane a node, a block for every run of a shard, over the last seconds.
 
 Blocks of one lane are written into a row of pixels that is stretched over the lane, so that thousands of short runs
-cost no more than a few long ones. Neighbouring micro-batches differ in shade.
+cost no more than a few long ones. Neighbouring micro-batches differ in shade; a pale block stands for runs that were too many to tell.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ DELAY: Final = 0.5
 LABEL_WIDTH: Final = 108
 AXIS_HEIGHT: Final = 20
 KEPT: Final = 4096
+MOST_TOLD: Final = 64
+"""Runs that one telemetry can hold; a busier node leaves the first ones of the interval out."""
+UNTOLD: Final = -1
+"""In place of a micro-batch's number: runs that were too many to tell."""
 
 
 class Lane:
@@ -35,16 +39,21 @@ class Lane:
         self.runs: deque[tuple[float, float, int]] = deque(maxlen=KEPT)
         """(start, end, seq)."""
         self._offset: float | None = None
+        self._told: float | None = None
 
     def take(self, telemetry: Telemetry, now: float) -> None:
         """The node's clock is set against ours by the telemetry that took the least time to come."""
+        before, self._told = self._told, telemetry.time
         behind = now - telemetry.time
         self._offset = behind if self._offset is None else min(self._offset + 0.001, behind)
+        if len(telemetry.executions) >= MOST_TOLD and before is not None:
+            first = min(run.start for run in telemetry.executions)
+            self.runs.append((before + self._offset, first + self._offset, UNTOLD))
         for run in telemetry.executions:
             start = run.start + self._offset
             self.runs.append((start, start + run.seconds, run.seq))
 
-    def pixels(self, begin: float, span: float, width: int, shades: tuple[int, int], ground: int) -> np.ndarray:
+    def pixels(self, begin: float, span: float, width: int, shades: tuple[int, int, int], ground: int) -> np.ndarray:
         """uint32 ARGB, shape (width,), of the time from ``begin`` on."""
         row = np.full(width, ground, dtype=np.uint32)
         scale = width / span
@@ -52,7 +61,7 @@ class Lane:
             if end < begin or start > begin + span:
                 continue
             first = max(0, int((start - begin) * scale))
-            row[first : max(first + 1, int((end - begin) * scale))] = shades[seq & 1]
+            row[first : max(first + 1, int((end - begin) * scale))] = shades[2 if seq == UNTOLD else seq & 1]
         return row
 
 
@@ -93,7 +102,7 @@ class StageTimeline(QWidget):
         area = QRectF(LABEL_WIDTH, 0, self.width() - LABEL_WIDTH, self.height() - AXIS_HEIGHT)
         painter.setFont(theme.font(-1))
         if nodes:
-            pitch = min(44.0, area.height() / len(nodes))
+            pitch = min(64.0, area.height() / len(nodes))
             for index, node in enumerate(nodes):
                 self._paint_lane(painter, node.id, node.name, QRectF(0, index * pitch, self.width(), pitch))
             area.setHeight(pitch * len(nodes))
@@ -115,7 +124,8 @@ class StageTimeline(QWidget):
         lane = QRectF(LABEL_WIDTH, box.top() + 4, box.width() - LABEL_WIDTH, box.height() - 8)
         width = max(1, int(lane.width() * self.devicePixelRatioF()))
         ground = theme.colour("sunken")
-        shades = (colour.rgba(), blend(colour, theme.colour("surface"), 0.62).rgba())
+        surface = theme.colour("surface")
+        shades = (colour.rgba(), blend(colour, surface, 0.62).rgba(), blend(colour, surface, 0.25).rgba())
         row = self._lanes[node_id].pixels(self._end - SPAN, SPAN, width, shades, ground.rgba())
         image = QImage(row.data, width, 1, width * 4, QImage.Format.Format_RGB32)
         painter.drawImage(lane, image)

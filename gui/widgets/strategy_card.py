@@ -53,6 +53,9 @@ class StrategyCard(QAbstractButton):
         top = row(spacing=M)
         top.addLayout(head, 1)
         top.addWidget(self._drawing, 0, Qt.AlignmentFlag.AlignTop)
+        above = QWidget()
+        above.setLayout(top)
+        above.setMinimumHeight(DRAWING.height())
         figure = row(self._throughput, self._unit, None, self._best, spacing=S)
         figure.setAlignment(self._unit, Qt.AlignmentFlag.AlignBottom)
         details = QGridLayout()
@@ -70,9 +73,10 @@ class StrategyCard(QAbstractButton):
             details.addWidget(label(name, "small"), 0, place)
             details.addWidget(made, 1, place)
             details.setColumnStretch(place, 1)
-        whole = column(top, figure, details, self._verdict, spacing=M, margins=(L, L, L, L))
+        whole = column(above, figure, details, self._verdict, spacing=S, margins=(L, L, L, M))
         whole.setStretch(3, 1)
         self._verdict.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._whole = whole
         self.setLayout(whole)
         for child in self.findChildren(QWidget):
             child.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
@@ -97,14 +101,14 @@ class StrategyCard(QAbstractButton):
         )
 
     def sizeHint(self) -> QSize:
-        hint = self.layout().sizeHint()
+        hint = self._whole.sizeHint()
         return QSize(max(260, hint.width()), hint.height())
 
     def hasHeightForWidth(self) -> bool:
         return True
 
     def heightForWidth(self, width: int) -> int:
-        return self.layout().totalHeightForWidth(width)
+        return self._whole.totalHeightForWidth(width)
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         theme = Theme.of()
@@ -165,7 +169,12 @@ class Drawing(QWidget):
                 painter.drawPolyline([QPointF(4, middle), QPointF(16, middle), QPointF(24, y), QPointF(box.left(), y)])
                 right = self.width()
                 painter.drawPolyline(
-                    [QPointF(box.right(), y), QPointF(right - 26, y), QPointF(right - 18, middle), QPointF(right - 8, middle)]
+                    [
+                        QPointF(box.right(), y),
+                        QPointF(right - 26, y),
+                        QPointF(right - 18, middle),
+                        QPointF(right - 8, middle),
+                    ]
                 )
         tip = QPointF(self.width() - 4, middle)
         painter.drawPolyline([tip + QPointF(-5, -4), tip, tip + QPointF(-5, 4)])

@@ -39,11 +39,18 @@ class ValueAxis(pg.AxisItem):
 class TimePlot(Card):
     """Curves by key; ``add`` samples at a steady rate, then ``draw``."""
 
-    def __init__(self, title: str, words: Callable[[float], str], *, top: float | None = None, floor: float = 1.0) -> None:
-        """``words`` writes a value with its unit; ``top`` fixes the y range, else it steps, never below ``floor``."""
+    def __init__(
+        self,
+        title: str,
+        words: Callable[[float], str],
+        *,
+        floor: float = 1.0,
+        ceiling: Callable[[float], float] = nice_ceiling,
+    ) -> None:
+        """``words`` writes a value with its unit; the y range ends at a ``ceiling`` of the data, at least ``floor``."""
         super().__init__(margin=M)
         self.setAccessibleName(title)
-        self._words, self._fixed, self._floor = words, top, floor
+        self._words, self._floor, self._ceiling = words, floor, ceiling
         self._rings: dict[str, Ring] = {}
         self._curves: dict[str, pg.PlotDataItem] = {}
         self._colours: dict[str, Callable[[], QColor]] = {}
@@ -62,7 +69,7 @@ class TimePlot(Card):
         self.plot = self._make_plot()
         self.body.addWidget(self.plot, 1)
         self._top = 0.0
-        self._set_top(top if top is not None else floor)
+        self._set_top(floor)
         Theme.of().changed.connect(self.restyle)
         self.restyle()
 
@@ -77,7 +84,7 @@ class TimePlot(Card):
         plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         plot.setMinimumHeight(96)
         item = plot.getPlotItem()
-        item.setContentsMargins(0, 4, 4, 0)
+        item.setContentsMargins(0, 8, 12, 0)
         item.showGrid(y=True, alpha=0.25)
         item.disableAutoRange()
         item.setXRange(-SECONDS, 0, padding=0)
@@ -121,12 +128,11 @@ class TimePlot(Card):
         for key, made in self._curves.items():
             samples = self._rings[key].view()
             made.setData(TIMES, samples)
-            if self._fixed is None and not np.isnan(samples).all():
+            if not np.isnan(samples).all():
                 highest = max(highest, float(np.nanmax(samples)))
-        if self._fixed is None:
-            wanted = max(self._floor, nice_ceiling(highest * 1.05))
-            if wanted > self._top or wanted < self._top * 0.45:
-                self._set_top(wanted)
+        wanted = max(self._floor, self._ceiling(highest * 1.05))
+        if wanted > self._top or wanted < self._top * 0.45:
+            self._set_top(wanted)
 
     def _set_top(self, top: float) -> None:
         self._top = top
@@ -141,7 +147,7 @@ class TimePlot(Card):
             axis = self.plot.getPlotItem().getAxis(side)
             axis.setPen(pg.mkPen(theme.colour("border_strong")))
             axis.setTextPen(pg.mkPen(theme.colour("muted")))
-            axis.setStyle(tickFont=theme.font(-2), tickLength=-3, tickTextOffset=5)
+            axis.setStyle(tickFont=theme.font(-2), tickLength=-3, tickTextOffset=5, hideOverlappingLabels=False)
         for key, made in self._curves.items():
             made.setPen(pg.mkPen(self._colours[key](), width=1))
 

@@ -38,6 +38,8 @@ FRAME_MS: Final = 100
 MOVING_BYTES_PER_S: Final = 200.0
 """Traffic below this is heartbeats, not work."""
 CARD_HEIGHT: Final = 74.0
+CARD_WIDTH: Final = 250.0
+"""A card narrower than this is hard to read."""
 STATION_SIZE: Final = QSize(150, 92)
 
 
@@ -134,7 +136,8 @@ class TopologyView(QWidget):
         return QRectF(S, self.height() / 2 - STATION_SIZE.height() / 2, STATION_SIZE.width(), STATION_SIZE.height())
 
     def _cards(self) -> list[tuple[Node, QRectF]]:
-        left = self._station().right() + max(150.0, self.width() * 0.2)
+        station = self._station().right()
+        left = station + max(130.0, min(self.width() * 0.2, self.width() - station - 2 * CARD_WIDTH))
         area = QRectF(left, S, self.width() - left - S, self.height() - 2 * S)
         return list(zip(self._bridge.nodes, place_cards(area, len(self._bridge.nodes)), strict=True))
 
@@ -291,8 +294,8 @@ class TopologyView(QWidget):
         theme = Theme.of()
         middle = box.center().y()
         pill = 92.0
-        gauges = 128.0 if box.width() > 330 else 0.0
-        name_width = box.width() - pill - gauges - M
+        gauges = 128.0 if box.width() > 320 else 0.0
+        name_width = max(40.0, box.width() - pill - gauges - M)
         bold = theme.font(1, bold=True)
         painter.setFont(bold)
         painter.setPen(theme.colour("text"))
@@ -312,9 +315,12 @@ class TopologyView(QWidget):
         telemetry = self._bridge.telemetry.get(node.id)
         if gauges and telemetry is not None and not lost:
             area = QRectF(box.right() - gauges + M, middle - 24, gauges - M, 20)
-            self._paint_gauge(painter, area, self.tr("CPU"), telemetry.cpu, self._bridge.colour(node.id))
-            share = telemetry.memory_used / max(1, telemetry.memory_total)
-            self._paint_gauge(painter, area.translated(0, 27), self.tr("Mem"), share, theme.colour("muted"))
+            threads = node.info.threads if node.info else 1
+            busy = telemetry.process_cpu / max(1, threads)
+            self._paint_gauge(painter, area, self.tr("CPU"), busy, self._bridge.colour(node.id))
+            limit = node.info.memory_limit if node.info else telemetry.memory_total
+            share = telemetry.process_memory / max(1, limit)
+            self._paint_gauge(painter, area.translated(0, 27), self.tr("Memory"), share, theme.colour("muted"))
 
     def _card_words(self, node: Node) -> str:
         if node.state is NodeState.LOST:

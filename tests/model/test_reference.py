@@ -13,6 +13,7 @@ from core.model.reader import open_model
 from core.model.reference import REFERENCES, build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", list(REFERENCES))
 def test_finite_and_telling_inputs_apart(tmp_path: Path, key: str) -> None:
     path = build(key, tmp_path / f"{key}.onnx")
@@ -28,6 +29,14 @@ def test_finite_and_telling_inputs_apart(tmp_path: Path, key: str) -> None:
         assert output.shape[0] == 2
         assert np.isfinite(output).all(), info.name
         assert np.abs(output[0] - output[1]).max() > 0.1 * output.std(), info.name
+
+
+def test_text_models_say_how_long_a_usual_text_is(tmp_path: Path) -> None:
+    model = open_model(build("bert-base", tmp_path / "m.onnx"))
+    assert model.default_dims() == {"sequence": 128}
+    assert {layer.name: layer.group for layer in model.layers(1)}["encoder.layer.3.output.dense"] == (
+        "encoder/encoder.layer/encoder.layer.3/encoder.layer.3.output"
+    )
 
 
 def test_the_same_bytes_each_time(tmp_path: Path) -> None:

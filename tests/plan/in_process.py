@@ -87,6 +87,6 @@ def check_port(port: Port, array: Array) -> None:
     assert array.dtype == port.dtype, f"{port} got {array.dtype}"
     if port.shape is not None:
         assert array.ndim == len(port.shape), f"{port} got {array.shape}"
-        assert all(
-            want is None or want == got for want, got in zip(port.shape, array.shape, strict=True)
-        ), f"{port} got {array.shape}"
+        assert all(want is None or want == got for want, got in zip(port.shape, array.shape, strict=True)), (
+            f"{port} got {array.shape}"
+        )

@@ -310,9 +310,7 @@ class TestOddGraphs:
         outside = compile_plan(model, request("pipeline", 2, cuts=(2,)))
         assert_right(model, outside)
         assert {w.blob for s in outside.plan.shards for w in s.weights} == {
-            w.blob
-            for s in compile_plan(inside, request("pipeline", 2, cuts=(2,))).plan.shards
-            for w in s.weights
+            w.blob for s in compile_plan(inside, request("pipeline", 2, cuts=(2,))).plan.shards for w in s.weights
         }
 
 

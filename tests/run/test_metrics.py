@@ -32,4 +32,4 @@ def test_recent_throughput_forgets() -> None:
     assert metrics.recent_throughput(1.0) == pytest.approx(50.0)
     assert metrics.recent_throughput(10.0) == 0.0
     assert metrics.items_done == 50
-    assert metrics.recent_p50_ms() == pytest.approx(10.0)
+    assert metrics.recent_latency().p50 == pytest.approx(10.0)

@@ -1,0 +1,205 @@
+"""The arguments of every subcommand. Imports nothing heavy: parsing must be instant."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from core import __version__
+
+_EXAMPLES: Final = """\
+examples:
+  shardboard                                         open the panel
+  shardboard demo                                    three agents on this machine, a model, a run
+  shardboard nodes                                   who is there
+  shardboard run digits-cnn --input random:1000 --local 2
+  shardboard run model.onnx --strategy pipeline --node 192.168.1.20:7420 --node 192.168.1.21:7420 \\
+                 --input inputs.npz --output outputs.npz --verify
+
+exit codes: 0 done, 2 bad usage or input, 3 cannot place, 4 the job failed, 130 stopped with Ctrl-C
+"""
+
+_NODES_HELP: Final = "without either, the nodes that discovery finds"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """``options.module`` names the module of ``core.commands`` to run."""
+    parser = argparse.ArgumentParser(
+        prog="shardboard",
+        description="Splits an ONNX model over the machines of a LAN, runs it, and shows how it goes.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"shardboard {__version__}")
+    parser.set_defaults(module="panel")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    _add_demo(_command(commands, "demo", "show everything on this machine alone"))
+    _add_nodes(_command(commands, "nodes", "list the nodes that can be found"))
+    _add_plan(_command(commands, "plan", "work out a split and predict how fast it is"))
+    _add_run(_command(commands, "run", "run inputs through a model on several nodes"))
+    _add_bench(_command(commands, "bench", "every strategy on the same inputs: predicted beside measured"))
+    _add_doctor(_command(commands, "doctor", "find out why nodes do not meet"))
+    _add_pair(_command(commands, "pair", "make a node trust this workstation, with the code it shows"))
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.", allow_abbrev=False)
+    parser.set_defaults(module=name)
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--nodes", type=_whole("number of nodes", 1, 16), default=3, metavar="N",
+        help="agents to start on this machine (default: 3)",
+    )  # fmt: skip
+    parser.add_argument("--headless", action="store_true", help="without a window; also when there is no display")
+    parser.add_argument("--seconds", type=_seconds, metavar="S", help="how long the run takes (default: 8)")
+    parser.add_argument("--screenshots", type=Path, metavar="DIR", help="save a picture of each page there")
+    _add_json(parser)
+
+
+def _add_nodes(parser: argparse.ArgumentParser) -> None:
+    _add_wait(parser, 3.0)
+    _add_json(parser)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    _add_strategy(parser)
+    _add_node_choice(parser)
+    _add_batch(parser)
+    _add_objective(parser)
+    parser.add_argument("--save", type=Path, metavar="P", help="write the plan to a file, for run --plan")
+    _add_json(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--plan", type=Path, metavar="P", help="a plan saved by shardboard plan --save")
+    _add_strategy(how)
+    _add_node_choice(parser)
+    parser.add_argument(
+        "--input", required=True, metavar="X",
+        help=".npz keyed by the model's input names, .npy, a folder of images or arrays, or random:N (N items)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="Y", help="write the outputs to Y.npz, or the top-k to Y.csv")
+    _add_batch(parser)
+    _add_objective(parser)
+    parser.add_argument(
+        "--in-flight", type=_whole("number of micro-batches", 1, 1024), metavar="K",
+        help="micro-batches under way at a time in each replica (default: two a stage)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repeat", type=_whole("number of times", 1, 1_000_000), default=1, metavar="R",
+        help="read the input R times (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--verify", action="store_true", help="compare the outputs with the whole model's on this machine"
+    )
+    _add_json(parser)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    _add_node_choice(parser)
+    _add_batch(parser)
+    parser.add_argument(
+        "--seconds", type=_seconds, default=3.0, metavar="S", help="how long each strategy runs, about (default: 3)"
+    )
+    _add_json(parser)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--node", action="append", default=[], metavar="HOST:PORT", help="also look at this address (repeat)"
+    )
+    _add_wait(parser, 4.0)
+
+
+def _add_pair(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("address", metavar="HOST[:PORT]", help="the node's address and control port (default: 7420)")
+    parser.add_argument("code", metavar="CODE", help="the code that the node shows")
+    parser.add_argument(
+        "--pairing-port", type=_whole("port", 1, 65535), metavar="PORT", help="default: the control port plus one"
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="an .onnx file, or a model of the library (digits-cnn, resnet50)"
+    )
+
+
+def _add_strategy(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--strategy", metavar="S", help="single, replicate or pipeline; auto, the default, takes the best predicted one"
+    )
+
+
+def _add_node_choice(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_argument_group("nodes", _NODES_HELP).add_mutually_exclusive_group()
+    where.add_argument(
+        "--local", type=_whole("number of agents", 1, 64), metavar="N",
+        help="start N throw-away agents on this machine, one thread each",
+    )  # fmt: skip
+    where.add_argument(
+        "--node", action="append", default=[], metavar="HOST:PORT", help="a node by its address (repeat)"
+    )
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch", type=_whole("batch", 1, 65536), metavar="N",
+        help="items that travel together (default: 8 at most, fewer where the input is short)",
+    )  # fmt: skip
+
+
+def _add_objective(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--objective", choices=("throughput", "latency", "memory"), default="throughput",
+        help="what the automatic strategy is chosen by (default: throughput)",
+    )  # fmt: skip
+
+
+def _add_wait(parser: argparse.ArgumentParser, default: float) -> None:
+    parser.add_argument(
+        "--wait", type=_seconds, default=default, metavar="S", help=f"seconds to look for nodes (default: {default:g})"
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+class _Whole:
+    """A whole number of something, within bounds; an object so that argparse can show its name."""
+
+    def __init__(self, what: str, lowest: int, highest: int) -> None:
+        self._what, self._lowest, self._highest = what, lowest, highest
+
+    def __call__(self, text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and self._lowest <= int(text) <= self._highest):
+            raise argparse.ArgumentTypeError(
+                f'"{text}" is not a {self._what}; it goes from {self._lowest} to {self._highest}'
+            )
+        return int(text)
+
+
+_whole = _Whole
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 < seconds <= 3600.0:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number of seconds; it goes up to 3600')
+    return seconds

@@ -1,0 +1,181 @@
+"""How long does each layer take? Measured on this workstation.
+
+Layers run fused, so their own times do not exist; what exists is the time of a run of layers in a session of its own.
+The model is cut at up to ``MOST_SEGMENTS`` narrow places, each segment is timed with onnxruntime's fusions on what
+really comes out of the one before, and its time is shared among its layers by their times without fusions. In the end
+all is scaled to the time of the whole model in one session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+import psutil
+
+from core.cost.balance import estimated_profile
+from core.cost.memory import measured_base_bytes
+from core.cost.segments import Segment, Values
+from core.cost.tables import tables
+from core.cost.types import Profile
+from core.errors import Cancelled
+from core.model.graph import Model
+from core.paths import cache_dir
+from core.plan.extract import LayerGraph, layer_graph, stages, whole
+
+REVISION: Final = 1
+"""Raised when profiles are measured otherwise, so that those in the cache are not taken any more."""
+MOST_SEGMENTS: Final = 24
+SEGMENT_SECONDS: Final = 1e-3
+"""A segment shorter than this says more about the call than about its layers."""
+WHOLE_SECONDS: Final = 0.5
+"""Time spent on runs of the whole model, beyond the fewest."""
+SEGMENTS_SECONDS: Final = 1.0
+"""The same for all segments together."""
+LEAST_SHARE: Final = 1e-7
+"""Seconds of a layer for which the runtime shows no time."""
+
+
+def profile_model(
+    model: Model,
+    batch: int,
+    *,
+    threads: int = 1,
+    dims: Mapping[str, int] | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Profile:
+    """Time the layers of ``model`` for micro-batches of ``batch`` items; from the cache when that was done before.
+
+    ``progress`` is called with 0..1 from this thread. Raises Cancelled soon after ``cancel`` is set.
+    """
+    report = progress or (lambda _: None)
+    path = _cached_at(model, batch, threads, dims)
+    profile = _load(path, model, batch)
+    if profile is None:
+        profile = _measure(model, batch, threads, dims, report, lambda: _check(cancel))
+        _save(path, profile)
+    report(1.0)
+    return profile
+
+
+def _check(cancel: threading.Event | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("Measuring the model was stopped.")
+
+
+def _measure(
+    model: Model,
+    batch: int,
+    threads: int,
+    dims: Mapping[str, int] | None,
+    report: Callable[[float], None],
+    check: Callable[[], None],
+) -> Profile:
+    check()
+    feed = model.random_feed(batch, dims=dims)
+    base = measured_base_bytes()
+    graph = layer_graph(model)
+    if not graph.needs:
+        return Profile(model.sha256, batch, threads, (), LEAST_SHARE, base)
+    guess = np.array(estimated_profile(model, batch).layer_seconds)
+    total = None
+    if _fits_whole(model):
+        total = Segment(model, whole(graph), threads).time(dict(feed), WHOLE_SECONDS, check)
+    report(0.3)
+    cuts = _segment_cuts(model, batch, guess, total)
+    seconds = _layer_seconds(model, batch, graph, cuts, dict(feed), guess, threads, report, check)
+    if total is None:
+        total = float(seconds.sum())
+    seconds *= total / seconds.sum()
+    return Profile(model.sha256, batch, threads, tuple(float(s) for s in seconds), total, base)
+
+
+def _fits_whole(model: Model) -> bool:
+    """Whether this machine has the memory for the whole model in one session."""
+    weights = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
+    return bool(2.5 * weights < psutil.virtual_memory().available)
+
+
+def _segment_cuts(model: Model, batch: int, guess: np.ndarray, total: float | None) -> list[int]:
+    """Narrow positions that divide the model into pieces of about equal work by the first guess."""
+    expected = float(guess.sum()) if total is None else total
+    count = max(1, min(MOST_SEGMENTS, int(expected / SEGMENT_SECONDS), len(guess)))
+    known = tables(model, batch)
+    if count == 1 or not known.legal.any():
+        return []
+    positions = np.flatnonzero(known.legal) + 1
+    done = np.cumsum(guess)[positions - 1] / guess.sum()
+    chosen = []
+    for step in range(1, count):
+        near = positions[np.abs(done - step / count) <= 0.4 / count]
+        if near.size:
+            chosen.append(int(near[np.argmin(known.crossing[near - 1])]))
+    return sorted(set(chosen))
+
+
+def _layer_seconds(
+    model: Model,
+    batch: int,
+    graph: LayerGraph,
+    cuts: Sequence[int],
+    values: Values,
+    guess: np.ndarray,
+    threads: int,
+    report: Callable[[float], None],
+    check: Callable[[], None],
+) -> np.ndarray:
+    """Seconds of each layer, segment by segment; ``values`` holds the feed and collects what crosses."""
+    node_names = {layer.name: layer.index for layer in model.layers(batch)}
+    at = tables(model, batch).cuts
+    bounds = (0, *cuts, len(graph.needs))
+    fragments = stages(graph, bounds, ((), *(at[position - 1].recomputed for position in cuts)))
+    last_reader = {name: index for index, fragment in enumerate(fragments) for name in fragment.inputs}
+    seconds = np.full(len(graph.needs), LEAST_SHARE)
+    for index, (fragment, (first, last)) in enumerate(zip(fragments, pairwise(bounds), strict=True)):
+        check()
+        segment = Segment(model, fragment, threads)
+        taken = segment.time(values, SEGMENTS_SECONDS / len(fragments), check)
+        check()
+        unfused = segment.operator_seconds(values, node_names)
+        own = [layer for layer in fragment.layers if first <= layer < last]
+        share = np.array([unfused.get(layer, 0.0) for layer in own])
+        if share.sum() <= 0:
+            share = guess[own]
+        seconds[own] = np.maximum(taken * share / share.sum(), LEAST_SHARE)
+        for name in [name for name in values if last_reader.get(name, -1) <= index]:
+            del values[name]
+        report(0.3 + 0.7 * (index + 1) / len(fragments))
+    return seconds
+
+
+def _cached_at(model: Model, batch: int, threads: int, dims: Mapping[str, int] | None) -> Path:
+    sizes = sorted((model.default_dims() | dict(dims or {})).items())
+    key = repr((REVISION, model.sha256, batch, threads, sizes, ort.__version__))
+    folder = cache_dir() / "profiles"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def _load(path: Path, model: Model, batch: int) -> Profile | None:
+    """The cached profile; None when there is none, or it is damaged or of another graph."""
+    try:
+        held = msgspec.json.decode(path.read_bytes(), type=Profile)
+    except (OSError, msgspec.DecodeError):
+        return None
+    same = held.model == model.sha256 and len(held.layer_seconds) == len(model.layers(batch))
+    return held if same else None
+
+
+def _save(path: Path, profile: Profile) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+    partial.write_bytes(msgspec.json.encode(profile))
+    partial.replace(path)

@@ -1,0 +1,545 @@
+"""The Partition page: how the model is split over the nodes, with every prediction moving with the mouse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QKeySequence, QUndoCommand, QUndoStack
+from PySide6.QtWidgets import QButtonGroup, QSpinBox, QStackedWidget, QWidget
+
+from core.cost.types import Prediction, Profile
+from core.errors import ShardboardError
+from core.model.types import Cut, Layer
+from core.plan.form import NodeId, PlanRequest
+from core.run.report import RunReport
+from gui import partition_view as view
+from gui import work
+from gui.bridge import Bridge, Phase
+from gui.inspector import Inspection
+from gui.partition_state import PIPELINE, SINGLE, STRATEGIES, PartitionState
+from gui.theme import XS, L, M, S
+from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
+from gui.widgets.deploy_progress import DeployRows
+from gui.widgets.formats import count
+from gui.widgets.layer_list import shape_text
+from gui.widgets.node_budget import NodeBudget
+from gui.widgets.ribbon import Ribbon
+from gui.widgets.ribbon_model import RibbonModel
+from gui.widgets.strategy_card import StrategyCard
+from gui.widgets.units import nbytes, percent, seconds
+
+if TYPE_CHECKING:
+    from core.model.graph import Model
+    from core.model.library import LibraryEntry
+
+MERGE_SECONDS: Final = 1.0
+"""Steps of one cut by key that follow each other faster than this are one step of undo."""
+MOST_ITEMS: Final = 4096
+NO_MODEL, NO_NODES, READY = range(3)
+
+
+class Edit(QUndoCommand):
+    """One change of the state."""
+
+    def __init__(
+        self,
+        apply: Callable[[PartitionState], None],
+        before: PartitionState,
+        after: PartitionState,
+        text: str,
+        key: int,
+    ) -> None:
+        super().__init__(text)
+        self._apply, self._before, self._after, self._key = apply, before, after, key
+        self._when = time.monotonic()
+
+    def id(self) -> int:
+        return self._key
+
+    def redo(self) -> None:
+        self._apply(self._after)
+
+    def undo(self) -> None:
+        self._apply(self._before)
+
+    def mergeWith(self, other: QUndoCommand) -> bool:
+        if not isinstance(other, Edit) or self._key < 0 or other._when - self._when > MERGE_SECONDS:
+            return False
+        self._after, self._when = other._after, other._when
+        return True
+
+
+class PartitionPage(Page):
+    """See the module's docstring. The state is the only truth; everything shown follows from it in ``_refresh``."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__(scroll=True)
+        self.set_head(self.tr("Partition"), self.tr("Who runs what: choose a strategy, then drag the cuts."))
+        self._bridge = bridge
+        self._state = PartitionState()
+        self._undo = QUndoStack(self)
+        self._layers: tuple[Layer, ...] = ()
+        self._cuts: tuple[Cut, ...] = ()
+        self._ribbon_model: RibbonModel | None = None
+        self._balanced: dict[tuple[object, ...], tuple[int, ...]] = {}
+        self._balancing: set[tuple[object, ...]] = set()
+        self._predictions: dict[str, Prediction | None] = {}
+        self._predicted_for: tuple[object, ...] = ()
+        self._layers_wanted: tuple[object, ...] = ()
+        self._build()
+        self._connect()
+        if bridge.model is not None:
+            self._model_opened(bridge.model, bridge.entry)
+        self._refresh()
+
+    # ---------------------------------------------------------------- layout
+
+    def _build(self) -> None:
+        self._build_tools()
+        self._cards: dict[str, StrategyCard] = {}
+        self._group = QButtonGroup(self)
+        cards = row(spacing=L)
+        for strategy in STRATEGIES:
+            card = self._cards[strategy] = StrategyCard(strategy, *view.strategy_words(strategy))
+            self._group.addButton(card)
+            cards.addWidget(card, 1)
+        self._good, self._bad = Banner("good"), Banner("bad")
+        self._good.tools.addWidget(
+            button(self.tr("Run"), partial(self.wanted.emit, "run"), role="primary", icon="play")
+        )
+        self._good.tools.addWidget(button(self.tr("Release"), self._bridge.release))
+        self._bad.tools.addWidget(button(self.tr("Dismiss"), self._bad.clear, role="flat"))
+        self._deploying = Card(
+            self.tr("Deploying"), self.tr("weights go to each node once; what it has is not sent again")
+        )
+        self._deploying.tools.addWidget(button(self.tr("Cancel"), self._bridge.stop))
+        self._deploy_rows = DeployRows()
+        self._deploying.body.addWidget(self._deploy_rows)
+        self._deploying.hide()
+        content = QWidget()
+        content.setLayout(
+            column(
+                self._good,
+                self._bad,
+                self._deploying,
+                cards,
+                self._build_ribbon(),
+                self._build_nodes(),
+                None,
+                spacing=L,
+            )
+        )
+        self._stack = QStackedWidget()
+        for empty in self._empty_states():
+            self._stack.addWidget(empty)
+        self._stack.addWidget(content)
+        self.body.addWidget(self._stack, 1)
+
+    def _empty_states(self) -> tuple[EmptyState, EmptyState]:
+        to_model = button(self.tr("Go to Model"), partial(self.wanted.emit, "model"), role="primary")
+        to_nodes = button(self.tr("Go to Nodes"), partial(self.wanted.emit, "nodes"), role="primary")
+        return (
+            EmptyState(
+                "model", self.tr("No model is open"), self.tr("Open a model first; then split it here."), (to_model,)
+            ),
+            EmptyState(
+                "nodes",
+                self.tr("No node is ready"),
+                self.tr("Start an agent on another machine, or local agents on this one, and it appears here."),
+                (to_nodes,),
+            ),
+        )
+
+    def _build_tools(self) -> None:
+        self._undo_button = button("", self._undo.undo, icon="undo")
+        self._redo_button = button("", self._undo.redo, icon="redo")
+        for tool, keys, words in (
+            (self._undo_button, QKeySequence.StandardKey.Undo, self.tr("Undo")),
+            (self._redo_button, QKeySequence.StandardKey.Redo, self.tr("Redo")),
+        ):
+            tool.setShortcut(QKeySequence(keys))
+            tool.setToolTip(words)
+            tool.setAccessibleName(words)
+            self.tools.addWidget(tool)
+        self._deploy = button(self.tr("Deploy"), self._bridge.deploy, role="primary", icon="deploy")
+        self.tools.addWidget(self._deploy)
+
+    def _build_ribbon(self) -> Card:
+        card = Card(self.tr("Layers"))
+        self._ribbon = Ribbon()
+        self._scale_words = card.hint
+        self._items = QSpinBox()
+        self._items.setRange(1, MOST_ITEMS)
+        self._items.setKeyboardTracking(False)
+        self._items.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._items.setAccessibleName(self.tr("Items in a micro-batch"))
+        self._balance = button(self.tr("Balance"), self.balance, icon="balance")
+        self._balance.setToolTip(
+            self.tr("Put the cuts where the slowest stage is fastest; a double click does the same")
+        )
+        card.tools.addWidget(label(self.tr("Items per micro-batch"), "small"))
+        card.tools.addWidget(self._items)
+        card.tools.addWidget(self._balance)
+        self._refusal = label("", "warn")
+        self._legend = label("", "small")
+        card.body.addWidget(self._ribbon)
+        self._below = QWidget()
+        self._below.setLayout(row(self._legend, None, self._refusal, spacing=M, margins=(S + XS, 0, S + XS, 0)))
+        card.body.addWidget(self._below)
+        return card
+
+    def _build_nodes(self) -> Card:
+        card = Card(self.tr("Nodes"), self.tr("for each micro-batch; drag a node onto a stage to give it that stage"))
+        self._nodes_hint = card.hint
+        self._budget = NodeBudget()
+        card.body.addWidget(self._budget)
+        return card
+
+    def _connect(self) -> None:
+        bridge = self._bridge
+        bridge.nodesChanged.connect(self._refresh)
+        bridge.speedsChanged.connect(self._refresh)
+        bridge.modelOpened.connect(self._model_opened)
+        bridge.profileReady.connect(self._profile_ready)
+        bridge.profileProgress.connect(self._show_scale)
+        bridge.profileFailed.connect(lambda _message: self._show_scale(-1.0))
+        bridge.phaseChanged.connect(self._phase_changed)
+        bridge.deployProgress.connect(self._deploy_rows.take)
+        bridge.deployed.connect(self._deployed)
+        bridge.deployFailed.connect(self._deploy_failed)
+        bridge.released.connect(self._refresh)
+        bridge.rerunRequested.connect(self._adopt)
+        self._group.buttonClicked.connect(self._choose_strategy)
+        self._ribbon.cutsMoved.connect(self._preview)
+        self._ribbon.cutsChanged.connect(self._cuts_changed)
+        self._ribbon.refused.connect(self._refusal.setText)
+        self._ribbon.balanceRequested.connect(self.balance)
+        self._ribbon.layerPicked.connect(self._inspect_layer)
+        self._ribbon.nodeDropped.connect(self._node_dropped)
+        self._budget.toggled.connect(self._toggle)
+        self._budget.moved.connect(self._move)
+        self._items.valueChanged.connect(self._items_changed)
+        self._undo.indexChanged.connect(self._show_undo)
+
+    # ---------------------------------------------------------------- edits
+
+    def _edit(self, after: PartitionState, text: str, key: int = -1) -> None:
+        if after != self._state:
+            self._undo.push(Edit(self._take, self._state, after, text, key))
+
+    def _take(self, state: PartitionState) -> None:
+        """The state an edit, an undo or a redo leads to; nodes seen meanwhile stay known."""
+        seen = self._state.order
+        self._state = state.seen(seen)
+        self._refusal.clear()
+        self._refresh()
+
+    def _choose_strategy(self, card: StrategyCard) -> None:
+        self._edit(self._state.with_strategy(card.strategy), self.tr("choose a strategy"))
+
+    def _cuts_changed(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        moved = next((i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b), 0)
+        self._edit(self._state.with_cuts(after), self.tr("move a cut"), moved)
+
+    def balance(self) -> None:
+        """Put the cuts back to where the slowest stage is fastest."""
+        self._edit(self._state.with_cuts(None), self.tr("balance the cuts"))
+
+    def _toggle(self, node_id: str) -> None:
+        node = NodeId(node_id)
+        if self._state.strategy == SINGLE:
+            self._edit(self._state.alone_on(node), self.tr("choose a node"))
+        else:
+            self._edit(self._state.toggled(node), self.tr("choose nodes"))
+        self._refresh()
+
+    def _move(self, node_id: str, steps: int) -> None:
+        self._edit(self._state.moved(NodeId(node_id), steps, self._usable()), self.tr("change the order of nodes"))
+
+    def _node_dropped(self, node_id: str, stage: int) -> None:
+        node = NodeId(node_id)
+        if node not in self._usable():
+            self._refusal.setText(self.tr("{0} is not ready.").format(self._bridge.name_of(node_id)))
+        elif self._state.strategy == SINGLE:
+            self._edit(self._state.alone_on(node), self.tr("choose a node"))
+        else:
+            self._edit(self._state.put_on_stage(node, stage, self._usable()), self.tr("give a stage to a node"))
+
+    def _items_changed(self, items: int) -> None:
+        self._edit(self._state.with_micro_batch(items), self.tr("change the micro-batch"), MOST_ITEMS)
+
+    def _adopt(self, report: RunReport) -> None:
+        """Take over what an earlier run was asked for, as far as its nodes are here."""
+        if report.request is not None:
+            self.choose(report.request)
+
+    def choose(self, request: PlanRequest) -> None:
+        """Show and ask for ``request``, as one edit that can be undone."""
+        state = self._state.seen(request.nodes)
+        others = frozenset(node for node in state.order if node not in request.nodes)
+        self._edit(
+            msgspec.structs.replace(
+                state,
+                strategy=request.strategy,
+                order=(*request.nodes, *(node for node in state.order if node in others)),
+                left_out=others if request.strategy != SINGLE else state.left_out,
+                alone=request.nodes[0] if request.strategy == SINGLE else state.alone,
+                micro_batch=request.micro_batch,
+                cuts=request.cuts,
+            ),
+            self.tr("choose a plan"),
+        )
+
+    def _show_undo(self) -> None:
+        self._undo_button.setEnabled(self._undo.canUndo())
+        self._redo_button.setEnabled(self._undo.canRedo())
+        self._undo_button.setToolTip(self.tr("Undo: {0}").format(self._undo.undoText()))
+        self._redo_button.setToolTip(self.tr("Redo: {0}").format(self._undo.redoText()))
+
+    # ---------------------------------------------------------------- model and profile
+
+    def _model_opened(self, model: Model, _entry: LibraryEntry | None) -> None:
+        batch = self._bridge.micro_batch() or 1
+        fixed = model.fixed_batch is not None or not model.batchable
+        self._items.setEnabled(not fixed)
+        self._items.setToolTip(
+            self.tr("The model fixes how many items travel together.")
+            if fixed
+            else self.tr("Few items: low latency. Many items: less time lost per item.")
+        )
+        self._undo.clear()
+        self._state = self._state.with_cuts(None).with_micro_batch(batch)
+        self._ribbon_model = None
+        self._good.clear()
+        self._refresh()
+
+    def _read_layers(self) -> None:
+        """Layers and crossing tensors depend on the micro-batch; large models take a moment."""
+        model, batch = self._bridge.model, self._state.micro_batch
+        wanted = (id(model), batch)
+        if model is None or wanted == self._layers_wanted:
+            return
+        self._layers_wanted = wanted
+        self._bridge.tasks.start(
+            lambda: (model.layers(batch), model.cuts(batch)), partial(self._layers_read, wanted), self._layers_failed
+        )
+
+    def _layers_read(self, wanted: tuple[object, ...], read: tuple[tuple[Layer, ...], tuple[Cut, ...]]) -> None:
+        if wanted == self._layers_wanted:
+            self._layers, self._cuts = read
+            self._make_ribbon()
+            self._refresh()
+
+    def _layers_failed(self, error: ShardboardError) -> None:
+        self._bad.say(self.tr("The layers of this model cannot be laid out"), str(error), "bad")
+
+    def _profile_ready(self, _profile: Profile) -> None:
+        self._make_ribbon()
+        self._refresh()
+
+    def _profile(self) -> Profile | None:
+        """The profile, if it is of the layers shown."""
+        profile = self._bridge.profile
+        fits = profile is not None and profile.batch == self._state.micro_batch
+        return profile if fits and profile is not None and len(profile.layer_seconds) == len(self._layers) else None
+
+    def _make_ribbon(self) -> None:
+        profile = self._profile()
+        if not self._layers:
+            return
+        costs = profile.layer_seconds if profile else [float(layer.macs) for layer in self._layers]
+        self._ribbon_model = RibbonModel(self._layers, costs, self._cuts)
+        self._ribbon.set_model(self._ribbon_model, profile.total_seconds if profile else None)
+
+    # ---------------------------------------------------------------- everything shown follows from the state
+
+    def _usable(self) -> list[NodeId]:
+        return [node.id for node in self._bridge.ready_nodes()]
+
+    def _fastest(self) -> NodeId | None:
+        return max(self._usable(), key=self._bridge.speed_of, default=None)
+
+    def _refresh(self) -> None:
+        bridge = self._bridge
+        self._state = self._state.seen([node.id for node in bridge.nodes])
+        usable = self._usable()
+        self._stack.setCurrentIndex(NO_MODEL if bridge.model is None else READY if usable else NO_NODES)
+        self._items.blockSignals(True)
+        self._items.setValue(self._state.micro_batch)
+        self._items.blockSignals(False)
+        self._cards[self._state.strategy].setChecked(True)
+        self._show_undo()
+        if bridge.model is None:
+            self._deploy.setEnabled(False)
+            return
+        self._read_layers()
+        request = self._request(self._state.strategy)
+        if request is not None:
+            bridge.setRequest(request)
+        self._predict_all()
+        self._show(request, self._predictions.get(self._state.strategy))
+        self._show_scale(-1.0)
+        self._show_phase()
+
+    def _request(self, strategy: str) -> PlanRequest | None:
+        """What the state asks for, with the cuts worked out."""
+        request = self._state.request(self._usable(), self._fastest(), strategy)
+        if request is None or strategy != PIPELINE or request.cuts is not None:
+            return request
+        cuts = self._balanced_cuts(request.nodes)
+        return request if cuts is None else msgspec.structs.replace(request, cuts=cuts)
+
+    def _balanced_cuts(self, nodes: tuple[NodeId, ...]) -> tuple[int, ...] | None:
+        """Balanced cuts where they are known; till then, cuts that share the work out evenly."""
+        model = self._ribbon_model
+        if model is None or len(nodes) == 1:
+            return () if len(nodes) == 1 else None
+        speeds = [self._bridge.speed_of(node) for node in nodes]
+        profile = self._profile()
+        if profile is not None:
+            key = (self._layers_wanted, profile.total_seconds, nodes, tuple(speeds))
+            if key in self._balanced:
+                return self._balanced[key]
+            self._start_balancing(key, profile, dict(zip(nodes, speeds, strict=True)))
+        return model.even_cuts(speeds)
+
+    def _start_balancing(self, key: tuple[object, ...], profile: Profile, speeds: dict[NodeId, float]) -> None:
+        model = self._bridge.model
+        if key in self._balancing or model is None:
+            return
+        self._balancing.add(key)
+        self._bridge.tasks.start(
+            partial(work.balanced_cuts, profile, model, speeds), partial(self._cuts_found, key), self._not_balanced
+        )
+
+    def _cuts_found(self, key: tuple[object, ...], cuts: tuple[int, ...]) -> None:
+        self._balanced[key] = cuts
+        self._refresh()
+
+    def _not_balanced(self, error: ShardboardError) -> None:
+        self._refusal.setText(str(error))
+
+    def _predict_all(self) -> None:
+        bridge = self._bridge
+        requests = {strategy: self._request(strategy) for strategy in STRATEGIES}
+        problems: dict[str, str] = {}
+        for strategy, request in requests.items():
+            bridge.prediction_problem = ""
+            self._predictions[strategy] = bridge.predict(request) if request is not None else None
+            problems[strategy] = bridge.prediction_problem
+        best = view.fastest_strategy(self._predictions)
+        for strategy, card in self._cards.items():
+            request, prediction = requests[strategy], self._predictions[strategy]
+            card.show_nodes([bridge.colour(node) for node in request.nodes] if request else [])
+            card.show_figures(
+                view.card_figures(bridge, request, prediction, best=strategy == best, problem=problems[strategy])
+            )
+
+    def _show(self, request: PlanRequest | None, prediction: Prediction | None) -> None:
+        """Ribbon and rows of one request."""
+        nodes = view.ribbon_nodes(self._bridge, request, prediction) if request else []
+        pipeline = request is not None and request.strategy == PIPELINE
+        cuts = request.cuts if request is not None and request.cuts is not None else ()
+        self._ribbon.set_plan(nodes, cuts, pipeline=pipeline)
+        self._balance.setVisible(pipeline and len(nodes) > 1)
+        self._below.setVisible((pipeline and len(nodes) > 1) or bool(self._refusal.text()))
+        self._legend.setVisible(pipeline and len(nodes) > 1)
+        self._budget.show_rows(view.budget_rows(self._bridge, self._state, request, prediction, len(self._layers)))
+
+    def _preview(self, cuts: tuple[int, ...]) -> None:
+        """While a cut is dragged: predictions move with it; the plan changes when it is let go."""
+        request = self._request(PIPELINE)
+        if request is None:
+            return
+        request = msgspec.structs.replace(request, cuts=cuts)
+        self._bridge.prediction_problem = ""
+        prediction = self._bridge.predict(request)
+        self._refusal.setText(self._bridge.prediction_problem)
+        predictions = {**self._predictions, PIPELINE: prediction}
+        best = view.fastest_strategy(predictions) == PIPELINE
+        self._cards[PIPELINE].show_figures(
+            view.card_figures(self._bridge, request, prediction, best=best, problem=self._bridge.prediction_problem)
+        )
+        self._show(request, prediction)
+
+    def _show_scale(self, share: float) -> None:
+        """What the widths of the ribbon are."""
+        profile = self._profile()
+        self._legend.setText(self.tr("Grey: bytes that would cross if the model were cut there; valleys cut cheaply."))
+        if profile is not None:
+            text = self.tr("as wide as measured: {0} on one core of this machine").format(
+                seconds(profile.total_seconds)
+            )
+        elif share >= 0:
+            text = self.tr("timing the layers, {0} done; until then as wide as their multiply-adds").format(
+                percent(share)
+            )
+        else:
+            text = self.tr("as wide as their multiply-adds, until the layers are timed")
+        self._scale_words.setText(text)
+
+    # ---------------------------------------------------------------- deployment
+
+    def _phase_changed(self, phase: Phase) -> None:
+        if phase is Phase.DEPLOYING:
+            request = self._bridge.request
+            nodes = request.nodes if request else ()
+            self._bad.clear()
+            self._deploy_rows.begin([(n, self._bridge.name_of(n), self._bridge.colour(n)) for n in nodes])
+        self._refresh()
+
+    def _show_phase(self) -> None:
+        bridge, phase = self._bridge, self._bridge.phase
+        self._deploying.setVisible(phase is Phase.DEPLOYING)
+        deployment = bridge.deployment
+        same = deployment is not None and deployment.plan.request == bridge.request
+        self._deploy.setText(self.tr("Deploy changes") if deployment is not None and not same else self.tr("Deploy"))
+        can = bridge.request is not None and bool(self._usable()) and phase in {Phase.IDLE, Phase.DEPLOYED}
+        self._deploy.setEnabled(can and not same)
+        if deployment is None:
+            self._good.clear()
+            return
+        error = bridge.verification.max_abs_error if bridge.verification else None
+        names = view.node_names(bridge, deployment.plan.request.nodes)
+        title = self.tr("Deployed on {0}").format(names)
+        words = view.verified_words(error)
+        if not same:
+            words = f"{words} {self.tr('What is shown below differs from it: deploy the changes to use them.')}"
+        self._good.say(title, words, "good")
+
+    def _deployed(self, _deployment: object) -> None:
+        self._deploy_rows.all_at("ready")
+        self._refresh()
+
+    def _deploy_failed(self, message: str) -> None:
+        self._bad.say(self.tr("Not deployed"), message, "bad")
+        self._refresh()
+
+    # ---------------------------------------------------------------- inspector
+
+    def _inspect_layer(self, index: int) -> None:
+        layer = self._layers[index]
+        profile = self._profile()
+        rows: list[tuple[str, str | None]] = [(self.tr("Operator"), layer.op)]
+        if profile is not None:
+            share = profile.layer_seconds[index] / profile.total_seconds if profile.total_seconds else 0.0
+            rows.append((self.tr("Time"), f"{seconds(profile.layer_seconds[index])} ({percent(share, 1)})"))
+        rows += [
+            (self.tr("Multiply-adds"), count(layer.macs)),
+            (self.tr("Weights"), nbytes(layer.parameter_bytes)),
+            (self.tr("Output"), shape_text(layer.output_shape)),
+            (self.tr("Output size"), nbytes(layer.output_bytes)),
+        ]
+        cut = next((cut for cut in self._cuts if cut.position == index), None)
+        if cut is not None:
+            rows += [
+                (self.tr("Cut before it"), None),
+                (self.tr("Would cross"), nbytes(cut.nbytes)),
+                (self.tr("Tensors"), "\n".join(cut.tensors[:6])),
+            ]
+        self.inspected.emit(Inspection(layer.name, rows, layer.group))

@@ -1,0 +1,123 @@
+"""The list of runs as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QDateTime, QLocale, QModelIndex, QPersistentModelIndex, Qt, Signal
+from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
+
+from core.run.history import RunSummary
+from gui.widgets import units
+from gui.widgets.node_table import prepare_table
+
+Index = QModelIndex | QPersistentModelIndex
+WHEN, MODEL, STRATEGY, NODES, ITEMS, RATE, LATENCY = range(7)
+NUMBERS = frozenset({ITEMS, RATE, LATENCY})
+
+
+def when_words(started: float) -> str:
+    """Local date and time of a Unix time, as the person's system writes them."""
+    moment = QDateTime.fromSecsSinceEpoch(int(started))
+    date = QLocale().toString(moment.date(), QLocale.FormatType.ShortFormat)
+    return f"{date} {moment.time().toString('HH:mm:ss')}"
+
+
+class RunTableModel(QAbstractTableModel):
+    """Rows are runs, newest first."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._runs: tuple[RunSummary, ...] = ()
+
+    def set_runs(self, runs: Sequence[RunSummary]) -> None:
+        self.beginResetModel()
+        self._runs = tuple(runs)
+        self.endResetModel()
+
+    def run(self, row: int) -> RunSummary:
+        return self._runs[row]
+
+    def row_of(self, run_id: int) -> int:
+        return next((i for i, run in enumerate(self._runs) if run.id == run_id), -1)
+
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
+        return 0 if parent.isValid() else len(self._runs)
+
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
+        return 0 if parent.isValid() else LATENCY + 1
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if orientation is not Qt.Orientation.Horizontal:
+            return None
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            side = Qt.AlignmentFlag.AlignRight if section in NUMBERS else Qt.AlignmentFlag.AlignLeft
+            return side | Qt.AlignmentFlag.AlignVCenter
+        if role != Qt.ItemDataRole.DisplayRole:
+            return None
+        return (
+            self.tr("Started"),
+            self.tr("Model"),
+            self.tr("Strategy"),
+            self.tr("Nodes"),
+            self.tr("Items"),
+            self.tr("Items/s"),
+            self.tr("Latency p50"),
+        )[section]
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        run, column = self._runs[index.row()], index.column()
+        if role == Qt.ItemDataRole.TextAlignmentRole and column in NUMBERS:
+            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        if role == Qt.ItemDataRole.ToolTipRole and column == NODES:
+            return ", ".join(run.nodes)
+        if role != Qt.ItemDataRole.DisplayRole:
+            return None
+        return (
+            when_words(run.started),
+            run.model,
+            run.strategy,
+            ", ".join(run.nodes),
+            units.quantity(run.items),
+            units.quantity(run.throughput),
+            units.seconds(run.latency_p50_ms / 1e3),
+        )[column]
+
+
+class RunTable(QTableView):
+    """Runs; several can be selected. ``chosen`` says the ids, in the order of the table."""
+
+    chosen = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = RunTableModel(self)
+        self.setModel(self.runs)
+        prepare_table(self)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setAccessibleName(self.tr("Runs"))
+        header = self.horizontalHeader()
+        for column, width in {WHEN: 150, MODEL: 120, STRATEGY: 90, ITEMS: 76, RATE: 84, LATENCY: 100}.items():
+            header.resizeSection(column, width)
+        header.setSectionResizeMode(NODES, QHeaderView.ResizeMode.Stretch)
+        self.selectionModel().selectionChanged.connect(lambda _in, _out: self.chosen.emit(self.chosen_ids()))
+
+    def set_runs(self, runs: Sequence[RunSummary]) -> None:
+        """Show ``runs`` and keep selected what still is there."""
+        kept = self.chosen_ids()
+        self.runs.set_runs(runs)
+        for run_id in kept:
+            self.choose(run_id)
+        self.chosen.emit(self.chosen_ids())
+
+    def choose(self, run_id: int) -> None:
+        """Select one more run."""
+        row = self.runs.row_of(run_id)
+        if row >= 0:
+            flags = self.selectionModel().SelectionFlag
+            self.selectionModel().select(self.runs.index(row, 0), flags.Select | flags.Rows)
+
+    def chosen_ids(self) -> list[int]:
+        rows = sorted(index.row() for index in self.selectionModel().selectedRows())
+        return [self.runs.run(row).id for row in rows if row < self.runs.rowCount()]

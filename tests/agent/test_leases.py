@@ -1,0 +1,69 @@
+"""Who holds the node, as time passes."""
+
+from __future__ import annotations
+
+from agent.leases import LONGEST_INTERVAL, SHORTEST_INTERVAL, SILENCE, Leases, Reservation
+
+
+def held(leases: Leases, sender: bytes = b"1", user: str = "lab", deployment: str = "d") -> None:
+    leases.reserve(Reservation(deployment, user, sender, user, 100))
+
+
+def test_a_living_owner_keeps_others_out_until_it_is_silent() -> None:
+    leases = Leases()
+    leases.heard(b"1", "lab", 0.0)
+    leases.heard(b"2", "desk", 5.0)
+    assert leases.conflict(b"2", "desk", "mine") is None
+    held(leases)
+    conflict = leases.conflict(b"2", "desk", "mine")
+    assert conflict is not None
+    assert conflict.name == "lab"
+    leases.expire(SILENCE - 0.1)
+    assert leases.alive() == conflict
+    leases.expire(SILENCE)
+    assert leases.alive() is None
+    assert leases.conflict(b"2", "desk", "mine") is None
+    assert leases.owns("lab", "d")
+    held(leases, b"2", "desk", "mine")
+    assert not leases.owns("lab", "d")
+
+
+def test_the_same_connection_and_the_same_deployment_may_go_on() -> None:
+    leases = Leases()
+    leases.heard(b"1", "lab", 0.0)
+    held(leases)
+    assert leases.conflict(b"1", "lab", "another") is None
+    leases.heard(b"3", "lab", 1.0)
+    assert leases.conflict(b"3", "lab", "d") is None
+    assert leases.conflict(b"3", "lab", "another") is not None
+    leases.forget(b"1")
+    assert leases.alive() is not None
+    assert leases.conflict(b"3", "lab", "another") is None
+
+
+def test_telemetry_is_due_at_each_ones_own_pace() -> None:
+    leases = Leases()
+    assert leases.next_due() is None
+    leases.heard(b"1", "lab", 0.0)
+    leases.subscribe(b"1", 0.2, 0.0)
+    leases.subscribe(b"2", 1.0, 0.0)
+    assert leases.next_due() == 0.2
+    assert leases.due(0.1) == []
+    assert leases.due(0.25) == [b"1"]
+    assert leases.due(0.3) == []
+    assert sorted(leases.due(1.0)) == [b"1", b"2"]
+    leases.expire(SILENCE)
+    assert leases.due(100.0) == [b"2"]
+    assert leases.watched
+    leases.forget(b"2")
+    assert not leases.watched
+
+
+def test_intervals_are_kept_within_reason() -> None:
+    leases = Leases()
+    leases.subscribe(b"1", -5.0, 0.0)
+    assert leases.next_due() == SHORTEST_INTERVAL
+    leases.subscribe(b"1", 1e9, 0.0)
+    assert leases.next_due() == LONGEST_INTERVAL
+    leases.subscribe(b"1", float("nan"), 0.0)
+    assert leases.next_due() == SHORTEST_INTERVAL

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from core.cost.predict import IN_FLIGHT, MESSAGE_SECONDS, balanced_cuts, predict
+from core.cost.tables import tables
+from core.cost.types import Profile
+from core.errors import PlanError
+from core.model.graph import Model
+from core.plan.compile import compile_plan
+from core.plan.form import CLIENT
+from tests.plan.models import WIDTH, chain, node_ids, request, skipping
+
+ROW = WIDTH * 4
+
+
+def even(model: Model, batch: int = 2, seconds: float = 0.01) -> Profile:
+    count = len(model.layers(batch))
+    return Profile(model.sha256, batch, 1, (seconds,) * count, seconds * count, base_bytes=50 << 20)
+
+
+class TestSingleAndReplicate:
+    def test_one_node(self) -> None:
+        model = chain(5)
+        found = predict(even(model), model, request("single", 1), {})
+        assert found.throughput == pytest.approx(2 / 0.1, rel=0.01)
+        assert found.latency_s == pytest.approx(0.1, rel=0.02)
+        assert found.single_throughput == found.throughput
+        assert found.efficiency == pytest.approx(1.0, rel=0.01)
+        assert found.nodes[0].weight_bytes == 5 * WIDTH * ROW
+        assert found.nodes[0].memory_bytes >= (50 << 20) + 2 * 5 * WIDTH * ROW
+        assert found.notes == ()
+
+    def test_replicas_add_up_by_speed(self) -> None:
+        model = chain(5)
+        fast, slow = node_ids(2)
+        found = predict(even(model), model, request("replicate", 2), {fast: 2.0, slow: 0.5})
+        assert found.throughput == pytest.approx(2.5 * 2 / 0.1, rel=0.01)
+        assert found.single_throughput == pytest.approx(2 * 2 / 0.1, rel=0.01)
+        assert found.single_node == fast
+        assert found.bottleneck == slow
+        assert found.latency_s == pytest.approx(0.2, rel=0.02)
+
+    def test_a_larger_micro_batch_takes_longer(self) -> None:
+        model = chain(5)
+        found = predict(even(model, batch=2), model, request("single", 1, batch=8), {})
+        assert found.nodes[0].compute_s == pytest.approx(0.4)
+
+
+class TestPipeline:
+    def test_the_slowest_stage_sets_the_pace(self) -> None:
+        model = chain(5)
+        found = predict(even(model), model, request("pipeline", 2, cuts=(4,)), {})
+        assert [node.compute_s for node in found.nodes] == pytest.approx([0.04, 0.06])
+        assert found.throughput == pytest.approx(2 / 0.06, rel=0.01)
+        assert found.bottleneck == node_ids(2)[1]
+        assert [node.share for node in found.nodes] == pytest.approx([0.667, 1.0], rel=0.01)
+        assert found.latency_s == pytest.approx(0.1, rel=0.02)
+        assert found.efficiency == pytest.approx(0.1 / 0.12, rel=0.01)
+
+    def test_a_fast_node_shortens_its_stage(self) -> None:
+        model = chain(5)
+        fast = node_ids(2)[1]
+        found = predict(even(model), model, request("pipeline", 2, cuts=(4,)), {fast: 3.0})
+        assert found.nodes[1].compute_s == pytest.approx(0.02)
+        assert found.bottleneck == node_ids(2)[0]
+
+    def test_bytes_and_weights_are_those_of_the_compiled_plan(self) -> None:
+        model = skipping()
+        for cuts in ((1, 2, 4), (2, 3, 5), (1, 3, 4)):
+            asked = request("pipeline", 4, cuts=cuts)
+            plan = compile_plan(model, asked).plan
+            found = predict(even(model), model, asked, {})
+            for shard, node in zip(plan.shards, found.nodes, strict=True):
+                assert node.weight_bytes == shard.weight_bytes
+                routes = [route for route in plan.routes if route.producer == shard.id]
+                assert node.sent_bytes == len(routes) * 2 * ROW
+                received = sum(route.consumer == shard.id for route in plan.routes) * 2 * ROW
+                waiting = IN_FLIGHT * (received + node.sent_bytes)
+                assert node.activation_bytes >= waiting + shard.activation_bytes
+            assert any(route.producer == CLIENT and route.consumer == 3 for route in plan.routes)
+
+    def test_open_cuts_are_balanced(self) -> None:
+        model = chain(6)
+        found = predict(even(model), model, request("pipeline", 3), {})
+        assert found.throughput == pytest.approx(2 / 0.04, rel=0.02)
+
+    def test_slower_than_one_node_alone_is_said(self) -> None:
+        model = chain(5)
+        fast, slow = node_ids(2)
+        asked, speeds = request("pipeline", 2, cuts=(5,)), {fast: 1.0, slow: 0.1}
+        found = predict(even(model), model, asked, speeds)
+        assert found.throughput < found.single_throughput
+        assert any("Slower than the best node alone" in note for note in found.notes)
+        compiled = compile_plan(model, asked, profile=even(model), speeds=speeds)
+        assert found.notes[0] in compiled.plan.notes
+
+    def test_messages_cost_more_than_a_tiny_model(self) -> None:
+        model = chain(5)
+        found = predict(even(model, seconds=1e-7), model, request("pipeline", 2, cuts=(5,)), {})
+        assert found.throughput < 2 / MESSAGE_SECONDS
+        assert found.efficiency < 0.1
+
+    def test_cuts_that_make_no_sense(self) -> None:
+        model = chain(5)
+        with pytest.raises(PlanError, match="do not divide"):
+            predict(even(model), model, request("pipeline", 2, cuts=(12,)), {})
+
+    def test_unknown_strategy(self) -> None:
+        model = chain(5)
+        with pytest.raises(PlanError, match="no strategy"):
+            predict(even(model), model, request("magic", 2), {})
+
+
+def test_a_dragged_cut_is_followed_at_once() -> None:
+    """A graph with as many layers as GPT-2: under 5 ms for each new position, at the median of 50."""
+    model = chain(210, width=8)
+    known = even(model, 1)
+    layers = len(known.layer_seconds)
+    assert len(tables(model, 1).cuts) == layers - 1
+    taken = []
+    for seed in range(50):
+        cuts = tuple(sorted(random.Random(seed).sample(range(1, layers), 7)))
+        begun = time.perf_counter()
+        predict(known, model, request("pipeline", 8, 1, cuts), {})
+        taken.append(time.perf_counter() - begun)
+    assert sorted(taken)[25] < 5e-3
+    assert len(balanced_cuts(known, model, [1.0] * 8)) == 7

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import core.cost.profile as measuring
+from core.cost.profile import profile_model
+from core.errors import Cancelled
+from core.model import reference
+from core.model.reader import open_model
+from core.model.session import start_session
+from tests.plan.models import chain, skipping
+
+
+def test_layers_add_up_to_the_whole() -> None:
+    model = chain(6, width=256)
+    profile = profile_model(model, 32)
+    assert profile.model == model.sha256
+    assert (profile.batch, profile.threads) == (32, 1)
+    assert len(profile.layer_seconds) == len(model.layers(32))
+    assert min(profile.layer_seconds) > 0
+    assert sum(profile.layer_seconds) == pytest.approx(profile.total_seconds)
+    assert profile.base_bytes > 20 << 20
+
+
+def test_products_take_longer_than_their_relu() -> None:
+    profile = profile_model(chain(6, width=512), 64)
+    products, relus = np.array(profile.layer_seconds).reshape(6, 2).T
+    assert np.median(products) > 2 * np.median(relus)
+
+
+def test_the_total_is_the_time_of_the_whole_model() -> None:
+    model = chain(6, width=512)
+    profile = profile_model(model, 64)
+    session = start_session(model.ir, threads=1)
+    feed = model.random_feed(64)
+    taken = []
+    for _ in range(15):
+        begun = time.perf_counter()
+        session.run(None, feed)
+        taken.append(time.perf_counter() - begun)
+    assert 0.5 * min(taken) < profile.total_seconds < 20 * min(taken)  # other work may share the machine
+
+
+def test_a_tiny_model_is_quick() -> None:
+    model = skipping()
+    profile_model(model, 1)  # the runtime's base is measured once
+    begun = time.perf_counter()
+    profile_model(model, 2)
+    assert time.perf_counter() - begun < 1.0
+
+
+def test_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = chain(2)
+    first = profile_model(model, 4)
+    monkeypatch.setattr(measuring, "_measure", None)
+    assert profile_model(model, 4) == first
+    with pytest.raises(TypeError):
+        profile_model(model, 8)
+
+
+def test_a_damaged_cache_is_measured_again(own_home: Path) -> None:
+    model = chain(2)
+    profile_model(model, 4)
+    (path,) = (own_home / "cache" / "profiles").iterdir()
+    path.write_bytes(b"{")
+    assert len(profile_model(model, 4).layer_seconds) == 4
+
+
+def test_it_can_be_stopped() -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        profile_model(chain(2), 3, cancel=cancel)
+
+
+def test_it_says_how_far_it_is() -> None:
+    seen: list[float] = []
+    profile_model(chain(4), 5, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+@pytest.mark.slow
+def test_segments_of_a_real_model(tmp_path: Path) -> None:
+    """MobileNetV2: its stages timed in sessions of their own agree with what the layers add up to."""
+    model = open_model(reference.build("mobilenetv2", tmp_path / "mobilenetv2.onnx"))
+    profile = profile_model(model, 1)
+    seconds = np.array(profile.layer_seconds)
+    by_op: dict[str, float] = {}
+    for layer in model.layers(1):
+        by_op[layer.op] = by_op.get(layer.op, 0.0) + seconds[layer.index]
+    assert by_op["Conv"] > 0.5 * profile.total_seconds

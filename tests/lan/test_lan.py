@@ -1,0 +1,147 @@
+"""Agents on machines of their own: found by mDNS, used over their own links, unplugged."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.model.library import resolve_model
+from core.run.source import open_source
+from core.wire.keys import load_or_create_key_file
+from tests.lan.virtual_lan import VirtualLan, why_not
+
+pytestmark = [pytest.mark.lan, pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+
+WORKSTATION = 0
+DIGITS = "resources/samples/digits"
+
+
+class Laboratory:
+    """Host 0 is the workstation; the others run agents."""
+
+    def __init__(self, lan: VirtualLan, folder: Path) -> None:
+        self.lan, self.folder = lan, folder
+        self.home = {"SHARDBOARD_HOME": str(folder / "home")}
+        self.key_file = folder / "home" / "config" / "shared.key"
+        self.key_file.parent.mkdir(parents=True)
+        load_or_create_key_file(self.key_file)
+
+    def start_agent(self, host: int, *options: str) -> Path:
+        log = self.folder / f"node{host}.log"
+        state = ["--state-dir", str(self.folder / f"node{host}"), "--name", f"node{host}"]
+        self.lan.start(host, [sys.executable, "-m", "agent", *state, *options], env=self.home, log=log)
+        return log
+
+    def start_paired_agents(self, *hosts: int) -> None:
+        for host in hosts:
+            self.start_agent(host, "--key-file", str(self.key_file))
+
+    def shardboard(self, *words: str, timeout: float = 60.0) -> tuple[int, Any, str]:
+        """Exit code, the JSON object printed, and standard error."""
+        done = self.lan.run(
+            WORKSTATION, [sys.executable, "-m", "core.cli", *words, "--json"], env=self.home, timeout=timeout
+        )
+        return done.returncode, json.loads(done.stdout) if done.stdout.strip() else None, done.stderr
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Iterator[Laboratory]:
+    with VirtualLan(3) as lan:
+        yield Laboratory(lan, tmp_path)
+
+
+def until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_nodes_are_found_by_mdns_and_a_pipeline_over_them_is_right(laboratory: Laboratory) -> None:
+    laboratory.start_paired_agents(1, 2)
+    laboratory.lan.shape(2, "100mbit")
+    code, nodes, errors = laboratory.shardboard("nodes", "--wait", "8")
+    assert code == 0, errors
+    assert {(n["name"], n["host"], n["state"]) for n in nodes["nodes"]} == {
+        ("node1", "10.77.0.2", "ready"),
+        ("node2", "10.77.0.3", "ready"),
+    }
+    out = laboratory.folder / "out.npz"
+    code, report, errors = laboratory.shardboard(
+        "run", "digits-mlp", "--strategy", "pipeline", "--input", "random:50", "--output", str(out), "--verify"
+    )
+    assert code == 0, errors
+    assert report["verified"]
+    assert report["items"] == 50
+    model, _ = resolve_model("digits-mlp")
+    (batch,) = open_source("random:50", model).batches(50)
+    (expected,) = model.reference()(batch.feed)
+    np.testing.assert_allclose(np.load(out)[model.outputs[0].name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_pulled_cable_loses_nothing_under_replicate(laboratory: Laboratory) -> None:
+    laboratory.start_paired_agents(1, 2)
+    code, report, errors = _run_and_pull_the_plug(laboratory, "replicate")
+    assert code == 0, errors
+    assert report["items"] == 60 * REPEATS
+    assert any("node2" in note for note in report["notes"])
+
+
+def test_a_pulled_cable_ends_a_pipeline_with_words(laboratory: Laboratory) -> None:
+    laboratory.start_paired_agents(1, 2)
+    code, _, errors = _run_and_pull_the_plug(laboratory, "pipeline")
+    assert code == 4
+    assert "node2" in errors
+    assert "lost" in errors
+
+
+REPEATS = 400
+
+
+def _run_and_pull_the_plug(laboratory: Laboratory, strategy: str) -> tuple[int, Any, str]:
+    lan, log = laboratory.lan, laboratory.folder / "run.log"
+    command = [sys.executable, "-m", "core.cli", "run", "digits-cnn", "--strategy", strategy, "--input", DIGITS]
+    result = laboratory.folder / "result.json"
+    shell = ["sh", "-c", f'"$@" --batch 2 --repeat {REPEATS} --json > {result}', "sh", *command]
+    lan.shape(2, "2mbit")  # so that the run is still going when the cable is pulled
+    process = lan.start(WORKSTATION, shell, env=laboratory.home, log=log)
+    until(lambda: process.poll() is not None or _received(laboratory, 2) > 150_000, 30)
+    assert process.poll() is None, log.read_text()
+    lan.cut(2)
+    code = process.wait(60)
+    printed = result.read_text().strip()
+    return code, json.loads(printed) if printed else None, log.read_text()
+
+
+def _received(laboratory: Laboratory, host: int) -> int:
+    shown = laboratory.lan.run(host, ["cat", "/proc/net/dev"], env={}, timeout=5).stdout
+    match = re.search(r"eth0:\s*(\d+)", shown)
+    return int(match[1]) if match else 0
+
+
+def test_a_node_is_paired_by_its_code(laboratory: Laboratory) -> None:
+    log = laboratory.start_agent(1)
+    found: list[str] = []
+
+    def printed() -> bool:
+        found[:] = re.findall(r"\b[A-Z2-9]{4}-[A-Z2-9]{4}-[A-Z2-9]{2}\b", log.read_text())
+        return bool(found)
+
+    until(printed, 15)
+    code, _, errors = laboratory.shardboard("nodes", "--wait", "3")
+    assert "pair" in errors or code != 0
+    wrong = "AAAA-AAAA-AA"
+    code, _, errors = laboratory.shardboard("pair", "10.77.0.2", wrong)
+    assert code != 0
+    code, _, errors = laboratory.shardboard("pair", "10.77.0.2", found[0])
+    assert code == 0, errors
+    code, nodes, errors = laboratory.shardboard("nodes", "--wait", "5")
+    assert [n["state"] for n in nodes["nodes"]] == ["ready"]
