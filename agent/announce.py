@@ -26,7 +26,7 @@ class Announcement:
         self._txt = encode_txt(
             NodeAnnouncement(info.id, clean_name(name), info.version, PROTOCOL_VERSION, pairing_port, info.data_port)
         )
-        self._instance = instance_name(name)
+        self._instance = instance_name(name, info.id)
         # Two nodes may share a hostname, or lack one: the id keeps the address records apart.
         self._host = f"shardboard-{info.id.encode().hex()[:16]}.local."
         self._zeroconf: Zeroconf | None = None
@@ -35,7 +35,7 @@ class Announcement:
 
     @property
     def instance(self) -> str:
-        """The full instance name that was registered, with its -2 where another node had the name first."""
+        """The full instance name that was registered."""
         return self._service.name if self._service is not None else self._instance
 
     def start(self) -> str | None:

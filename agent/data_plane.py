@@ -18,6 +18,7 @@ from typing import Final
 from agent.blobs import BlobStore
 from agent.compute import Compute, execute
 from agent.dataflow import (
+    MOST_BATCHES,
     ClientAttached,
     Dataflow,
     Drop,
@@ -53,6 +54,10 @@ _CHECK_SECONDS: Final = 1.0
 _MOST_ATTACHED: Final = 8
 _MOST_AT_A_TIME: Final = 64
 _FADE: Final = 0.8
+_INCOMING: Final = 64
+"""Messages of one sender that wait in the socket while this thread does not read; it always does, but for a slow link."""
+_OUTGOING: Final = 4 * MOST_BATCHES
+"""Results for a client that is slow to read. Its credits bound what is really there; a full queue would lose results."""
 
 
 class _Loaded:
@@ -91,7 +96,7 @@ class DataPlane:
         self._blobs = blobs
         self._limits = limits
         self._meter = meter
-        self._listener = wire.listen(bind, port)
+        self._listener = wire.listen(bind, port, hwm=_INCOMING, send_hwm=_OUTGOING)
         self.port = self._listener.port
         self._waker = wire.waker()
         self._poller = wire.poller()
@@ -133,6 +138,7 @@ class DataPlane:
 
     def limits_changed(self) -> None:
         self._compute.limits_changed()
+        self._post(self._hurry)
 
     def close(self) -> bool:
         """Stop the threads and close the sockets. False: a shard still runs and cannot be stopped."""
@@ -212,11 +218,14 @@ class DataPlane:
                 pass
 
     def _hold_back(self, received: Received) -> bool:
-        """With a limited link: keep the message, and all that follow, until it would have come."""
-        if not self._limits.link_bits_per_s:
+        """With a limited link: keep the message, and all that follow, until it would have come. The same where more
+        results wait for the link than should: what comes in makes more of them."""
+        if self._outbox.due is None and not self._limits.link_bits_per_s:
             return False
         now = time.perf_counter()
         due = self._inbound.delay(_size(received.frames), now)
+        if self._outbox.full and self._outbox.due is not None:
+            due = max(due, self._outbox.due)
         if due <= now:
             return False
         self._poller.unregister(self._listener)
@@ -376,11 +385,14 @@ class DataPlane:
             self._report(loaded, *batch, problem)
 
     def _to_client(self, loaded: _Loaded, frames: Sequence[Buffer]) -> bool:
-        """To the latest connection of the client that is still there."""
-        while loaded.attached:
-            if self._listener.send(loaded.attached[0], frames):
+        """To the latest connection of the client that is still there. The last one left may come back."""
+        attached = loaded.attached
+        while attached:
+            if self._listener.send(attached[0], frames):
                 return True
-            del loaded.attached[0]
+            if len(attached) == 1:
+                return False
+            del attached[0]
         return False
 
     def _report(self, loaded: _Loaded, job: int, seq: int, shard: ShardId, words: str) -> None:
@@ -418,6 +430,13 @@ class DataPlane:
         loaded.peers.close()
         self._loaded = None
         self._meter.reset()
+
+    def _hurry(self) -> None:
+        """The limit of the link has changed: what waits goes on at the new speed."""
+        now = time.perf_counter()
+        self._outbox.hurry(now)
+        if self._inbox is not None:
+            self._inbox = (now, self._inbox[1])
 
     def _cancel(self, deployment: str, job: int) -> None:
         loaded = self._loaded

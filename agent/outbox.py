@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from agent.link_limit import LinkPacer
+
+_MOST_WAITING: Final = 64
 
 
 class Outbox:
@@ -33,6 +36,16 @@ class Outbox:
             send, _ = self._waiting.popleft()
             send()
             self.due = self._pacer.delay(self._waiting[0][1], now) if self._waiting else None
+
+    @property
+    def full(self) -> bool:
+        """So much waits that no more work should be taken in."""
+        return len(self._waiting) >= _MOST_WAITING
+
+    def hurry(self, now: float) -> None:
+        """Let the first message go now, and the others at what is now the link's speed."""
+        if self.due is not None:
+            self.due = min(self.due, now)
 
     def clear(self) -> None:
         self._waiting.clear()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from agent.dataflow import MOST_BATCHES
 from core.errors import ProtocolError
 from core.plan.form import NodeId, ShardId
 from core.wire.frames import encode_header
@@ -108,7 +109,7 @@ class Peers:
     def _peer(self, node: NodeId) -> _Peer:
         peer = self._peers.get(node)
         if peer is None:
-            channel = self._wire.connect(self._endpoints[node], node)
+            channel = self._wire.connect(self._endpoints[node], node, hwm=MOST_BATCHES)
             self._poller.register(channel)
             peer = self._peers[node] = _Peer(channel)
         return peer

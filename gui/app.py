@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QLocale, Qt, QTimer, QTranslator
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication
 
 import core
@@ -18,7 +18,7 @@ from core.errors import InputError, ShardboardError
 from gui.bridge import Bridge
 from gui.main_window import MainWindow
 from gui.plurals import EnglishPlurals
-from gui.theme import Theme
+from gui.theme import APP_ICON, Theme
 from gui.widgets.dialogs import split_address
 from resources import resource_path
 
@@ -37,6 +37,7 @@ def make_application(argv: Sequence[str]) -> QApplication:
     folder = str(resource_path("translations"))
     if translator.load(QLocale(), "shardboard", "_", folder):
         app.installTranslator(translator)
+    app.setWindowIcon(QIcon(str(resource_path("icons", f"{APP_ICON}.svg"))))
     Theme.of()
     return app
 

@@ -25,9 +25,8 @@ from gui.bridge_nodes import Phase
 from gui.bridge_plan import PlanBridge
 
 if TYPE_CHECKING:
-    from core.cluster.deployment import Deployment
-
     from core.cluster.client import Cluster
+    from core.cluster.deployment import Deployment
     from core.cluster.local import LocalAgents
     from core.plan.compile import CompiledPlan
     from core.plan.verify import Verification

@@ -26,9 +26,8 @@ from gui.tasks import Tasks
 from gui.theme import Theme
 
 if TYPE_CHECKING:
-    from core.cluster.deployment import Deployment
-
     from core.cluster.client import Cluster
+    from core.cluster.deployment import Deployment
     from core.cluster.local import LocalAgents
 
 REFRESH_MS: Final = 1000
@@ -158,7 +157,8 @@ class NodesBridge(QObject):
 
     def _take(self, node: Node) -> None:
         """Put a new or changed node in its place; nodes keep the order in which they were first seen."""
-        self._slots.setdefault(node.id, len(self._slots))
+        if node.info is not None:
+            self._slots.setdefault(node.id, len(self._slots))
         known = {n.id: n for n in self.nodes}
         before = known.get(node.id)
         if before == node:
@@ -206,9 +206,9 @@ class NodesBridge(QObject):
         return node.state is NodeState.BUSY and telemetry is not None and telemetry.deployment == deployment
 
     def colour(self, node_id: str) -> QColor:
-        """The node's colour, the same everywhere in the panel."""
-        slot = self._slots.setdefault(NodeId(node_id), len(self._slots))
-        return node_colour(Theme.of().tokens, slot)
+        """The node's colour, the same everywhere in the panel; grey for a node that does not trust us yet."""
+        slot = self._slots.get(NodeId(node_id))
+        return node_colour(Theme.of().tokens, slot) if slot is not None else Theme.of().colour("faint")
 
     def is_local(self, node_id: str) -> bool:
         """Whether the node is an agent that this panel started."""

@@ -16,10 +16,9 @@ from gui import work
 from gui.bridge_nodes import NodesBridge
 
 if TYPE_CHECKING:
+    from core.model.graph import Model
     from core.model.library import LibraryEntry
     from core.model.processing import Processing
-
-    from core.model.graph import Model
     from core.plan.compile import CompiledPlan
 
 PROFILE_DELAY_MS: Final = 500

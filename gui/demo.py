@@ -16,6 +16,7 @@ import msgspec
 from PySide6.QtCore import QObject, QTimer
 from PySide6.QtWidgets import QApplication
 
+from core.cluster.deployment import Deployment
 from core.cluster.node import NodeState
 from core.cost.types import Prediction
 from core.errors import InputError, ShardboardError
@@ -38,6 +39,8 @@ LIMIT_SECONDS: Final = {
 }
 """Longest wait for each step; the tour fails in words when one takes longer."""
 MICRO_BATCH: Final = 30
+LAST_SHARE: Final = 0.65
+"""Of the time to run, for the last strategy."""
 
 
 class Demo(QObject):
@@ -52,7 +55,9 @@ class Demo(QObject):
         self._pictures: Path | None = options.screenshots
         self._result: Path | None = options.result
         self._interactive = interactive
-        self._asked = self._request("replicate")
+        self._strategies = ["replicate", "pipeline"] if self._nodes > 1 else ["single"]
+        self._asked = self._request(self._strategies[0])
+        self._asked_of: Deployment | None = None
         self._ready: Callable[[], bool] = lambda: False
         self._then: Callable[[], None] = lambda: None
         self._waiting_for = ""
@@ -61,6 +66,7 @@ class Demo(QObject):
         self._poll.setInterval(POLL_MS)
         self._poll.timeout.connect(self._look)
         self._bridge.errorRaised.connect(self._error)
+        self._bridge.runFinished.connect(self._finished)
 
     # ------------------------------------------------------------ the tour
 
@@ -98,20 +104,12 @@ class Demo(QObject):
 
     def _show_model(self) -> None:
         self._window.show_page("model")
-        self._pause(self._show_replicate)
+        self._pause(self._next_strategy)
 
-    def _request(self, strategy: str) -> PlanRequest:
-        nodes = tuple(n.id for n in self._bridge.nodes if self._bridge.is_local(n.id))
-        return PlanRequest(strategy=strategy, nodes=nodes, micro_batch=MICRO_BATCH)
-
-    def _show_replicate(self) -> None:
+    def _next_strategy(self) -> None:
+        """Show a strategy on the Partition page until its prediction is there, then deploy it."""
         self._window.show_page("partition")
-        self._choose("replicate")
-        self._wait("prediction", self._is_predicted, lambda: self._pause(self._show_pipeline))
-
-    def _show_pipeline(self) -> None:
-        if self._nodes > 1:
-            self._choose("pipeline")
+        self._choose(self._strategies.pop(0))
         self._wait("prediction", self._is_predicted, lambda: self._pause(self._deploy))
 
     def _choose(self, strategy: str) -> None:
@@ -119,6 +117,10 @@ class Demo(QObject):
         assert isinstance(page, PartitionPage), "the page of that name"
         self._asked = self._request(strategy)
         page.choose(self._asked)
+
+    def _request(self, strategy: str) -> PlanRequest:
+        nodes = tuple(n.id for n in self._bridge.nodes if self._bridge.is_local(n.id))
+        return PlanRequest(strategy=strategy, nodes=nodes, micro_batch=MICRO_BATCH)
 
     def _is_predicted(self) -> bool:
         request, asked = self._bridge.request, self._asked
@@ -128,30 +130,44 @@ class Demo(QObject):
 
     def _deploy(self) -> None:
         self._picture("partition")
+        if self._interactive and self._strategies:
+            self._next_strategy()
+            return
+        self._asked_of = self._bridge.deployment
         self._bridge.deploy()
-        self._wait("deployment", lambda: self._bridge.phase is Phase.DEPLOYED, self._run)
+        self._wait("deployment", self._is_deployed, self._run)
+
+    def _is_deployed(self) -> bool:
+        return self._bridge.phase is Phase.DEPLOYED and self._bridge.deployment is not self._asked_of
 
     def _run(self) -> None:
+        samples = str(self._samples())
+        self._window.show_page("run")
+        if self._interactive:
+            self._bridge.run(samples, repeat=1_000_000)
+            return
+        last = not self._strategies
+        seconds = self._seconds * (LAST_SHARE if last else 1.0 - LAST_SHARE)
+        self._bridge.run(samples, seconds=seconds)
+        if last:
+            self._at(seconds * 0.4, lambda: self._picture_of("run", back="monitor"))
+            self._at(seconds * 0.75, lambda: self._picture_of("nodes", back="monitor"))
+            self._at(seconds * 0.95, lambda: self._picture("monitor"))
+
+    def _samples(self) -> Path:
         entry = self._bridge.entry
         assert entry is not None, "the model came from the library"
         assert entry.samples is not None, "bundled models have samples"
-        self._bridge.runFinished.connect(self._finished)
-        self._window.show_page("run")
-        if self._interactive:
-            self._bridge.run(str(entry.samples), repeat=1_000_000)
-            return
-        self._bridge.run(str(entry.samples), seconds=self._seconds)
-        shown = max(0.2, self._seconds * 0.45)
-        QTimer.singleShot(int(shown * 1000), lambda: self._picture_of("run"))
-        QTimer.singleShot(int(shown * 1000) + SETTLE_MS, lambda: self._window.show_page("monitor"))
-        QTimer.singleShot(int(self._seconds * 900), lambda: self._picture_of("nodes", back="monitor"))
+        return entry.samples
 
     def _finished(self, report: RunReport) -> None:
         if self._interactive:
             return
+        if self._strategies:
+            self._next_strategy()
+            return
         if self._result is not None:
             self._result.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-        self._picture_of("monitor")
         self._bridge.historyChanged.connect(lambda: self._pause(self._last_pictures))
 
     def _last_pictures(self) -> None:
@@ -180,6 +196,9 @@ class Demo(QObject):
         path = self._pictures / f"{number:02d}-{page}.png"
         if not self._window.grab().save(str(path)):
             self._fail(InputError.exit_code, f"{path} cannot be written.")
+
+    def _at(self, seconds: float, call: Callable[[], None]) -> None:
+        QTimer.singleShot(int(seconds * 1000), call)
 
     # ------------------------------------------------------------ waiting
 

@@ -13,7 +13,6 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QStacked
 from gui.theme import L, M, S
 from gui.widgets.basics import Dot, EmptyState, column, label, line, row
 
-
 LONG_WORD: Final = re.compile(r"[^\s\u200b]{18,}")
 PIECE: Final = re.compile(r"[A-Z]?[^A-Z/_.\-]{1,16}[/_.\-]?|[A-Z]+(?![a-z])|.")
 ZERO_WIDTH_SPACE: Final = "\u200b"
@@ -115,7 +114,9 @@ class Inspector(QFrame):
 
 def breakable(text: str) -> str:
     """``text`` with places at which very long words may be broken: paths, CPUExecutionProvider, hashes."""
-    return " ".join(LONG_WORD.sub(lambda word: ZERO_WIDTH_SPACE.join(PIECE.findall(word.group())), w) for w in text.split(" "))
+    return " ".join(
+        LONG_WORD.sub(lambda word: ZERO_WIDTH_SPACE.join(PIECE.findall(word.group())), w) for w in text.split(" ")
+    )
 
 
 def _put(target: QLabel, text: str) -> None:

@@ -31,7 +31,7 @@ from gui.pages.monitor import MonitorPage
 from gui.pages.nodes import NodesPage
 from gui.pages.partition import PartitionPage
 from gui.pages.run import RunPage
-from gui.theme import XS, L, M, Mode, S, Theme
+from gui.theme import APP_ICON, XS, L, M, Mode, S, Theme
 from gui.widgets import units
 from gui.widgets.basics import Banner, IconLabel, Page, button, column, keep_icon, label, row, set_look
 
@@ -188,7 +188,7 @@ class Rail(QFrame):
         self._buttons: dict[str, QToolButton] = {}
         self._group = QButtonGroup(self)
         self._group.setExclusive(True)
-        brand = row(IconLabel("shardboard", 24, "accent"), label("Shardboard", "heading"), None, spacing=S)
+        brand = row(IconLabel(APP_ICON, 24), label("Shardboard", "heading"), None, spacing=S)
         brand.setContentsMargins(M, S, 0, L)
         self._list = column(spacing=XS)
         self.inspector = self._tool("inspect", self.tr("Inspector"), self.tr("Show or hide the inspector (Ctrl+I)"))

@@ -14,7 +14,7 @@ class EnglishPlurals(QTranslator):
     def translate(
         self, _context: str, source: str, _disambiguation: str | bytes | None = None, n: int = -1
     ) -> str | None:
-        """The source text with "(s)" and "(es)" resolved for ``n``; None, where there is nothing to resolve, asks the next one."""
+        """The source text with "(s)" and "(es)" resolved for ``n``; None, where there are none, asks the next one."""
         if n < 0 or ("(s)" not in source and "(es)" not in source):
             return None
         return source.replace("(s)", "" if n == 1 else "s").replace("(es)", "" if n == 1 else "es")

@@ -130,7 +130,7 @@ QTableView::item:selected, QTreeView::item:selected, QListView::item:selected { 
 QTableView:focus, QTreeView:focus, QListView:focus { border-color: $accent; }
 QHeaderView { background: transparent; border: none; }
 QHeaderView::section { background: $surface; color: $muted; border: none; border-bottom: 1px solid $border;
-    padding: 7px 8px; font-size: ${small}px; font-weight: 600; }
+    padding: 7px 11px; font-size: ${small}px; font-weight: 600; }
 QTableCornerButton::section { background: $surface; border: none; }
 
 QTabWidget::pane { border: none; }

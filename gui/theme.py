@@ -27,6 +27,8 @@ XL: Final = 24
 XXL: Final = 32
 """Spacing, in device-independent pixels; use these and no others."""
 RADIUS: Final = 8
+APP_ICON: Final = "shardboard"
+"""The only icon with colours of its own."""
 ICON_SIZES: Final = (16, 20, 24, 32, 48)
 
 
@@ -164,8 +166,9 @@ def tinted(name: str, size: int, colour: QColor, ratio: float = 1.0) -> QPixmap:
     source = resource_path("icons", f"{name}.svg")
     if source.is_file():
         QSvgRenderer(QByteArray(source.read_bytes())).render(painter, area)
-        painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_SourceIn)
-        painter.fillRect(pixmap.rect(), colour)
+        if name != APP_ICON:
+            painter.setCompositionMode(QPainter.CompositionMode.CompositionMode_SourceIn)
+            painter.fillRect(pixmap.rect(), colour)
     else:
         painter.setPen(QPen(colour, max(1.0, area.width() / 14)))
         painter.drawEllipse(

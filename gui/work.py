@@ -17,15 +17,14 @@ from core.run.report import Predicted, RunProgress, RunReport
 from core.wire.messages import SetLimits
 
 if TYPE_CHECKING:
-    from core.cluster.deployment import Deployment, DeployProgress
-    from core.model.library import LibraryEntry
-    from core.model.processing import Processing
-
     from core.cluster.client import Cluster
+    from core.cluster.deployment import Deployment, DeployProgress
     from core.cluster.events import ClusterEvent
     from core.cluster.local import LocalAgents
     from core.cost.types import Prediction, Profile
     from core.model.graph import Model
+    from core.model.library import LibraryEntry
+    from core.model.processing import Processing
     from core.plan.compile import CompiledPlan
     from core.plan.verify import Verification
 
@@ -163,7 +162,6 @@ def deploy(
 ) -> Deployed:
     """Release what was deployed before, compile, ship, load, and prove on sample input that the outputs are right."""
     from core.cluster.deployment import deploy as core_deploy
-
     from core.plan.compile import compile_plan
 
     if old is not None:
@@ -184,6 +182,7 @@ def verify(deployment: Deployment, model: Model, steps: DeploySteps) -> Verifica
     Returns the worst of the comparisons.
     """
     from core.cluster.deployment import DeployProgress
+    from core.plan.tolerance import tolerance
     from core.plan.verify import verify_outputs
 
     plan = deployment.plan
@@ -195,7 +194,7 @@ def verify(deployment: Deployment, model: Model, steps: DeploySteps) -> Verifica
         for node in nodes:
             steps.progress(DeployProgress(node, "verify", 0, 0))
         outputs = deployment.infer(feed, replica=replica)
-        found.append(verify_outputs(expected, [outputs[info.name] for info in model.outputs]))
+        found.append(verify_outputs(expected, [outputs[info.name] for info in model.outputs], tolerance(model)))
         for node in nodes:
             steps.progress(DeployProgress(node, "ready", 0, 0))
     deployment.detach()
@@ -255,7 +254,6 @@ def run(
     from core.run.runner import run_job
     from core.run.sink import CallbackSink, TeeSink, open_sink
     from core.run.source import open_source
-
     from gui.run_feed import PatientSource, ResultFeed
 
     source = PatientSource(open_source(order.spec, model), order.repeat, order.seconds, drain)

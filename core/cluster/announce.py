@@ -7,6 +7,7 @@ even then it is only a hint where to connect (the id is proved by CurveZMQ).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from core.errors import ProtocolError
 from core.plan.form import NodeId
+from core.wire.keys import is_key
 
 SERVICE_TYPE: Final = "_shardboard._tcp.local."
 
@@ -59,7 +61,7 @@ def decode_txt(txt: Mapping[bytes, bytes | None]) -> NodeAnnouncement:
     Raises ProtocolError naming the key that is missing or wrong.
     """
     return NodeAnnouncement(
-        id=NodeId(_matching(txt, "id", _Z85_KEY, "a node id (40 characters of Z85)")),
+        id=_node_id(txt),
         name=_name(txt),
         version=_version(txt),
         protocol=_number(txt, "protocol", 0, 2**31 - 1),
@@ -68,16 +70,28 @@ def decode_txt(txt: Mapping[bytes, bytes | None]) -> NodeAnnouncement:
     )
 
 
+def _node_id(txt: Mapping[bytes, bytes | None]) -> NodeId:
+    """Not every 40 characters of the alphabet are a key: each five must fit into 32 bits."""
+    text = _matching(txt, "id", _Z85_KEY, "a node id (40 characters of Z85)")
+    if not is_key(text):
+        raise ProtocolError("The announcement's 'id' is no key.")
+    return NodeId(text)
+
+
 def clean_name(name: str, fallback: str = "node") -> str:
     """A name that fits an announcement: printable, one line, at most 63 bytes of UTF-8, never empty."""
     printable = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     return shortened(printable, LONGEST_NAME) or fallback
 
 
-def instance_name(name: str) -> str:
-    """The service instance name for a node; mDNS appends -2, -3, ... where two nodes share a name."""
-    # A dot is legal in an instance label but many tools split there.
-    return f"{shortened(clean_name(name).replace('.', '-'), LONGEST_NAME - 4)}.{SERVICE_TYPE}"
+def instance_name(name: str, node: NodeId) -> str:
+    """The service instance name for a node: unlike its name, no other node has it.
+
+    Many machines are called "raspberrypi", and mDNS's own search for a free name fails where they start together.
+    """
+    mark = hashlib.sha256(node.encode()).hexdigest()[:8]
+    # A dot is legal in an instance label but many tools split there; a few bytes are left for mDNS's -2.
+    return f"{shortened(clean_name(name).replace('.', '-'), LONGEST_NAME - 15)} {mark}.{SERVICE_TYPE}"
 
 
 def shortened(text: str, nbytes: int) -> str:

@@ -14,6 +14,7 @@ from core.cluster.deployment import Deployment, DeployProgress, deploy
 from core.errors import Cancelled, VerificationError
 from core.model.graph import Model
 from core.plan.compile import CompiledPlan
+from core.plan.tolerance import tolerance
 from core.plan.verify import Verification, verify_outputs
 
 Array = npt.NDArray[Any]
@@ -79,5 +80,5 @@ def verify_deployment(
         if cancel is not None and cancel.is_set():
             raise Cancelled("The check of the outputs was stopped.")
         outputs = deployment.infer(sample, replica=replica)
-        verdicts.append(verify_outputs(expected, [outputs[name] for name in names]))
+        verdicts.append(verify_outputs(expected, [outputs[name] for name in names], tolerance(model)))
     return max(verdicts, key=lambda verdict: (not verdict.passed, verdict.max_abs_error))

@@ -11,7 +11,7 @@ from core.cluster.events import ClusterEvent, TelemetryArrived
 from core.cluster.node import CONNECTED, Node, NodeState
 from core.cluster.opening import open_cluster
 from core.cluster.reach import parse_address, probe_tcp
-from core.commands.findings import Finding, bad, good
+from core.commands.findings import Finding, bad, good, remark
 from core.errors import InputError, UnreachableError
 
 CLOCK_SECONDS: Final = 2.0
@@ -39,8 +39,9 @@ def check_nodes(seconds: float, addresses: Sequence[str]) -> list[Finding]:
         nodes = cluster.nodes()
         problem = cluster.discovery_problem
         findings = [_seen(nodes, problem), *(found for found in reached if found is not None)]
+        usable = any(node.state in CONNECTED for node in nodes)
         for node in nodes:
-            findings += _check_node(node, clocks)
+            findings += _check_node(node, clocks, others_work=usable)
     return findings
 
 
@@ -73,7 +74,7 @@ def _check_address(cluster: Cluster, address: str) -> Finding | None:
     return None
 
 
-def _check_node(node: Node, clocks: _Clocks) -> list[Finding]:
+def _check_node(node: Node, clocks: _Clocks, *, others_work: bool) -> list[Finding]:
     findings = _check_ports(node)
     if any(found.mend for found in findings):
         return findings
@@ -82,7 +83,8 @@ def _check_node(node: Node, clocks: _Clocks) -> list[Finding]:
         return [*findings, bad(f"{node.name}: version", f"{node.address} {node.reason}", mend)]
     if node.state not in CONNECTED:
         mend = "Its shardboard-agent prints the code when it starts."
-        return [*findings, bad(f"{node.name}: trust", node.reason or str(node.state), mend)]
+        untrusted = remark if others_work else bad  # it may be another workstation's: no fault of this one
+        return [*findings, untrusted(f"{node.name}: trust", node.reason or str(node.state), mend)]
     findings.append(good(f"{node.name}: trust", _trusted_words(node)))
     offset = clocks.offsets.get(node.id)
     if offset is not None and abs(offset) > CLOCK_SECONDS:

@@ -35,6 +35,7 @@ from core.commands.stopping import stop_on_interrupt
 from core.errors import VerificationError
 from core.model.graph import Model
 from core.plan.form import NodeId
+from core.plan.tolerance import tolerance
 from core.plan.verify import Verification, verify_outputs
 from core.run.history import save_run
 from core.run.report import RunProgress, RunReport
@@ -200,7 +201,7 @@ def _verify(model: Model, source: Source, kept: _Kept, choice: Choice, progress:
     for done, (batch, outputs) in enumerate(zip(islice(batches, len(kept.outputs)), kept.outputs, strict=False)):
         expected = real_rows(dict(zip(names, reference(batch.feed), strict=True)), batch)
         actual = real_rows(outputs, batch)
-        found = verify_outputs([expected[name] for name in names], [actual[name] for name in names])
+        found = verify_outputs([expected[name] for name in names], [actual[name] for name in names], tolerance(model))
         if not found.passed:
             raise VerificationError(f"The distributed outputs are not the whole model's: {found.reason}.")
         worst = max(worst, found, key=lambda one: one.max_abs_error)

@@ -147,7 +147,7 @@ def _layer_seconds(
         check()
         unfused = segment.operator_seconds(values, node_names)
         own = [layer for layer in fragment.layers if first <= layer < last]
-        share = np.array([unfused.get(layer, 0.0) for layer in own])
+        share = np.array([0.0 if layer in graph.fixed else unfused.get(layer, 0.0) for layer in own])
         if share.sum() <= 0:
             share = guess[own]
         seconds[own] = np.maximum(taken * share / share.sum(), LEAST_SHARE)

@@ -47,14 +47,14 @@ class Tables:
                 self._readers[name].append(layer)
         self._own_weights, self._shared_weights = self._weights(model)
         self._live = self._live_bytes()
-        again = {layer for recomputed in {cut.recomputed for cut in self.cuts} for layer in recomputed}
+        again = self.graph.fixed.union(*{cut.recomputed for cut in self.cuts})
         self.essential = np.array([0, *accumulate(int(layer not in again) for layer in range(self.count))])
         """Prefix count of the layers that are never run again elsewhere: a stage with one of them has work to do."""
         self.legal = np.array(
             [all(shapes.get(name, (None, ""))[1] in BLOB_DTYPES for name in cut.tensors) for cut in self.cuts], bool
         )
         """Per cut: everything that crosses it can travel."""
-        self.crossing = np.array([cut.nbytes for cut in self.cuts], np.float64)
+        self.crossing = np.array([sum(map(self._travelling_bytes, cut.tensors)) for cut in self.cuts], np.float64)
         """Bytes per cut."""
 
     def weight_bytes(self, first: int, last: int, again: Collection[int] = ()) -> int:
@@ -88,10 +88,17 @@ class Tables:
             cut = self.cuts[first - 1]
             for name in cut.tensors:
                 producer = self.graph.producer[name]
-                if producer not in cut.recomputed and self._read_in(name, first, last, cut.recomputed):
+                if (
+                    producer not in cut.recomputed
+                    and producer not in self.graph.fixed
+                    and self._read_in(name, first, last, cut.recomputed)
+                ):
                     received[stage] += self._bytes.get(name, 0)
                     sent[stage_of(producer)] += self._bytes.get(name, 0)
         return tuple(Flow(r, s) for r, s in zip(received, sent, strict=True))
+
+    def _travelling_bytes(self, name: str) -> int:
+        return 0 if self.graph.producer[name] in self.graph.fixed else self._bytes.get(name, 0)
 
     def _read_in(self, name: str, first: int, last: int, again: Collection[int]) -> bool:
         readers = self._readers.get(name, [])
@@ -103,13 +110,23 @@ class Tables:
         own = [0] * self.count
         shared = []
         for name, value in model.ir.graph.initializers.items():
-            layers = self._readers.get(name, [])
+            layers = sorted(self._users(name))
             size = value.const_value.nbytes if value.const_value is not None else 0
             if len(layers) == 1:
                 own[layers[0]] += size
             elif layers:
                 shared.append((size, layers))
         return [0, *accumulate(own)], shared
+
+    def _users(self, name: str) -> set[int]:
+        """Layers that read a weight, itself or decompressed by layers that go where their readers are."""
+        users: set[int] = set()
+        for layer in self._readers.get(name, ()):
+            if layer in self.graph.fixed:
+                users = users.union(*(self._users(made) for made in self.graph.makes[layer]))
+            else:
+                users.add(layer)
+        return users
 
     def _live_bytes(self) -> npt.NDArray[np.int64]:
         """Per layer: bytes of the tensors that are alive while it runs in the whole model."""

@@ -7,13 +7,19 @@ itself comes straight from where it is made, over as many stages as may lie betw
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final
 
 import onnx_ir as ir
 from msgspec import Struct
 
 from core.errors import PlanError
 from core.model.graph import Model
+
+_CHANCE: Final = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+"""Operators that give something else each time they run."""
 
 
 class LayerGraph(Struct, frozen=True):
@@ -28,6 +34,8 @@ class LayerGraph(Struct, frozen=True):
     """Initializers."""
     producer: dict[str, int]
     """Layer that makes a value."""
+    fixed: frozenset[int] = frozenset()
+    """Layers that hang on nothing but initializers (weights that are decompressed): any stage may run them."""
 
 
 class Fragment(Struct, frozen=True):
@@ -48,9 +56,15 @@ class Fragment(Struct, frozen=True):
 def layer_graph(model: Model) -> LayerGraph:
     """The names of a model's graph, as the functions below want them."""
     graph = model.ir.graph
-    needs, makes, producer = [], [], {}
+    needs: list[tuple[str, ...]] = []
+    makes: list[tuple[str, ...]] = []
+    producer: dict[str, int] = {}
+    fixed: set[int] = set()
     for index, node in enumerate(graph):
-        needs.append(tuple(dict.fromkeys(_reads(node))))
+        reads = tuple(dict.fromkeys(_reads(node)))
+        if reads and node.op_type not in _CHANCE and _hangs_on_constants(reads, graph.initializers, producer, fixed):
+            fixed.add(index)
+        needs.append(reads)
         made = tuple(value.name for value in node.outputs if value.name)
         makes.append(made)
         producer.update(dict.fromkeys(made, index))
@@ -61,7 +75,14 @@ def layer_graph(model: Model) -> LayerGraph:
         outputs=tuple(value.name or "" for value in graph.outputs),
         constants=frozenset(graph.initializers),
         producer=producer,
+        fixed=frozenset(fixed),
     )
+
+
+def _hangs_on_constants(
+    reads: Collection[str], constants: Collection[str], producer: Mapping[str, int], fixed: Collection[int]
+) -> bool:
+    return all(name in constants or producer.get(name, -1) in fixed for name in reads)
 
 
 def _reads(node: ir.Node) -> Iterator[str]:
@@ -102,7 +123,7 @@ def stages(graph: LayerGraph, bounds: Sequence[int], recomputed: Sequence[Collec
     for stage in range(count):
         if bounds[stage] >= bounds[stage + 1] and count > 1:
             raise PlanError(f"Stage {stage + 1} would have no layers.", hint="Move the cut, or use fewer nodes.")
-    again = [frozenset(layers) for layers in recomputed]
+    again = [graph.fixed.union(layers) for layers in recomputed]
     while True:
         fragments = _divide(graph, bounds, again)
         idle = next((stage for stage, fragment in enumerate(fragments) if not fragment.layers), None)

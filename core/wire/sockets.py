@@ -214,11 +214,13 @@ class Wire:
         allow: Callable[[str], bool] | None = None,
         allow_any: bool = False,
         hwm: int = DEFAULT_HWM,
+        send_hwm: int | None = None,
         max_message: int = MAX_MESSAGE,
     ) -> Listener:
         """Listen on an address of this machine ("0.0.0.0", "::", "192.168.1.5"); port 0 takes any free one.
 
         ``allow`` replaces the Wire's own list for this Listener; ``allow_any`` lets in whoever knows its public key.
+        ``hwm`` messages are held for each peer in each direction, ``send_hwm`` of those that are to go out.
         Raises InputError when the port is in use or the address is not this machine's.
         """
         if self._gatekeeper is None:
@@ -227,6 +229,7 @@ class Wire:
         self._gatekeeper.admit(domain, _allow_all if allow_any else allow or self._allow)
         socket = self._context.socket(zmq.ROUTER)
         _harden(socket, hwm, max_message)
+        socket.sndhwm = send_hwm or hwm
         own = keys or self.keys
         socket.curve_server = True
         socket.curve_secretkey = own.secret.encode()

@@ -31,6 +31,8 @@ class HistoryPage(Page):
         self._bridge = bridge
         self._chosen: list[int] = []
         self._shown: list[RunReport] = []
+        self._newest = 0
+        """Id of the newest run that the list has shown."""
         self._build()
         self._show_tools()
         bridge.historyChanged.connect(self.reload)
@@ -80,14 +82,18 @@ class HistoryPage(Page):
     # ------------------------------------------------------------ the list
 
     def reload(self) -> None:
-        """Read the list again; a new run is selected beside what was compared before."""
+        """Read the list again; a new run is selected beside the one before it."""
         self._bridge.tasks.start(history.list_runs, self._show_runs, self._failed)
 
     def _show_runs(self, runs: Sequence[RunSummary]) -> None:
         self._stack.setCurrentIndex(1 if runs else 0)
         self._table.set_runs(runs)
-        if runs and not self._chosen:
-            self._table.choose(runs[0].id)
+        newest = runs[0].id if runs else 0
+        if newest > self._newest:
+            for run_id in [chosen for chosen in self._chosen if chosen != self._newest]:
+                self._table.choose(run_id, chosen=False)
+            self._table.choose(newest)
+        self._newest = newest
 
     def _failed(self, error: ShardboardError) -> None:
         self._bridge.errorRaised.emit(self.tr("The history"), error.message, error.hint)

@@ -120,7 +120,7 @@ class MonitorPage(Page):
         self._stack.setCurrentIndex(1 if nodes else 0)
         present = {n.id for n in nodes}
         for plot in self._node_plots:
-            for key in plot.keys():
+            for key in plot.curves():
                 if key.split("/")[0] not in present:
                     plot.drop(key)
             for node in nodes:

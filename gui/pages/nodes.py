@@ -174,7 +174,10 @@ class NodesPage(Page):
         traffic = self._bridge.traffic.get(node.id)
         rows: list[tuple[str, str | None]] = [
             (tr("Now"), None),
-            (tr("CPU"), tr("{0}, agent {1} cores").format(units.percent(telemetry.cpu), f"{telemetry.process_cpu:.2f}")),
+            (
+                tr("CPU"),
+                tr("{0}, agent {1} cores").format(units.percent(telemetry.cpu), f"{telemetry.process_cpu:.2f}"),
+            ),
             (
                 tr("Memory"),
                 tr("{0} of {1}").format(units.nbytes(telemetry.memory_used), units.nbytes(telemetry.memory_total)),

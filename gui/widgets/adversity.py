@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QSlider, Q
 
 from core.cluster.node import CONNECTED, Node, NodeState
 from gui.bridge import Bridge
-from gui.theme import M, S, XS
+from gui.theme import XS, M, S
 from gui.widgets import units
 from gui.widgets.basics import Dot, button, column, label, row
 

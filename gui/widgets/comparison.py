@@ -128,7 +128,12 @@ class Comparison(QWidget):
             cells[3].setVisible(second is not None)
 
     def _add_line(self) -> None:
-        cells = (label("", "caption"), label("", wrap=True, selectable=True), label("", wrap=True, selectable=True), label())
+        cells = (
+            label("", "caption"),
+            label("", wrap=True, selectable=True),
+            label("", wrap=True, selectable=True),
+            label(),
+        )
         cells[3].setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
         at = len(self._cells) + 2
         for column, cell in enumerate(cells):

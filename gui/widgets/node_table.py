@@ -38,6 +38,7 @@ class NodeTableModel(QAbstractTableModel):
         bridge.nodesChanged.connect(self.refresh)
         bridge.nodeChanged.connect(lambda _id: self.refresh())
         bridge.speedsChanged.connect(self.refresh)
+        bridge.phaseChanged.connect(lambda _phase: self.refresh())
         self.refresh()
 
     def refresh(self) -> None:
@@ -125,6 +126,10 @@ class NodeTableModel(QAbstractTableModel):
     def _remark(self, node: Node) -> str:
         if node.reason:
             return node.reason
+        deployment = self._bridge.deployment
+        shards = deployment.plan.on_node(node.id) if deployment is not None else ()
+        if shards:
+            return ", ".join(shard.label for shard in shards)
         if node.state is NodeState.BUSY and node.owner:
             return self.tr("held by {0}").format(node.owner)
         if node.info is not None and node.info.cpu_limit < 1:
@@ -179,7 +184,9 @@ def draw_pill(painter: QPainter, area: QRect, text: str, state: NodeState) -> No
     painter.drawRoundedRect(box, 9.5, 9.5)
     painter.setFont(font)
     painter.setPen(ink)
-    painter.drawText(box, Qt.AlignmentFlag.AlignCenter, metrics.elidedText(text, Qt.TextElideMode.ElideRight, width - 12))
+    painter.drawText(
+        box, Qt.AlignmentFlag.AlignCenter, metrics.elidedText(text, Qt.TextElideMode.ElideRight, width - 12)
+    )
     painter.restore()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QDateTime, QLocale, QModelIndex, QPersistentModelIndex, Qt, Signal
+from PySide6.QtCore import QAbstractTableModel, QDateTime, QModelIndex, QPersistentModelIndex, Qt, Signal
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from core.run.history import RunSummary
@@ -18,10 +18,8 @@ NUMBERS = frozenset({ITEMS, RATE, LATENCY})
 
 
 def when_words(started: float) -> str:
-    """Local date and time of a Unix time, as the person's system writes them."""
-    moment = QDateTime.fromSecsSinceEpoch(int(started))
-    date = QLocale().toString(moment.date(), QLocale.FormatType.ShortFormat)
-    return f"{date} {moment.time().toString('HH:mm:ss')}"
+    """Local date and time of a Unix time."""
+    return QDateTime.fromSecsSinceEpoch(int(started)).toString("yyyy-MM-dd HH:mm:ss")
 
 
 class RunTableModel(QAbstractTableModel):
@@ -98,7 +96,7 @@ class RunTable(QTableView):
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setAccessibleName(self.tr("Runs"))
         header = self.horizontalHeader()
-        for column, width in {WHEN: 150, MODEL: 120, STRATEGY: 90, ITEMS: 76, RATE: 84, LATENCY: 100}.items():
+        for column, width in {WHEN: 170, MODEL: 130, STRATEGY: 100, ITEMS: 76, RATE: 84, LATENCY: 112}.items():
             header.resizeSection(column, width)
         header.setSectionResizeMode(NODES, QHeaderView.ResizeMode.Stretch)
         self.selectionModel().selectionChanged.connect(lambda _in, _out: self.chosen.emit(self.chosen_ids()))
@@ -111,12 +109,13 @@ class RunTable(QTableView):
             self.choose(run_id)
         self.chosen.emit(self.chosen_ids())
 
-    def choose(self, run_id: int) -> None:
-        """Select one more run."""
+    def choose(self, run_id: int, *, chosen: bool = True) -> None:
+        """Select one more run, or one less."""
         row = self.runs.row_of(run_id)
         if row >= 0:
             flags = self.selectionModel().SelectionFlag
-            self.selectionModel().select(self.runs.index(row, 0), flags.Select | flags.Rows)
+            change = flags.Select if chosen else flags.Deselect
+            self.selectionModel().select(self.runs.index(row, 0), change | flags.Rows)
 
     def chosen_ids(self) -> list[int]:
         rows = sorted(index.row() for index in self.selectionModel().selectedRows())

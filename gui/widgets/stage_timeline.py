@@ -1,7 +1,8 @@
 """What ran when: one lane a node, a block for every run of a shard, over the last seconds.
 
 Blocks of one lane are written into a row of pixels that is stretched over the lane, so that thousands of short runs
-cost no more than a few long ones. Neighbouring micro-batches differ in shade; a pale block stands for runs that were too many to tell.
+cost no more than a few long ones. Neighbouring micro-batches differ in shade; a pale block stands for runs that were
+too many to tell.
 """
 
 from __future__ import annotations

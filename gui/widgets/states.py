@@ -42,8 +42,12 @@ def state_meaning(state: NodeState) -> str:
         NodeState.TRUSTED: tr("states", "It accepted this workstation; its first report is on the way."),
         NodeState.READY: tr("states", "It can take work."),
         NodeState.BUSY: tr("states", "A deployment holds it."),
-        NodeState.LOST: tr("states", "No sign of life for three seconds. It becomes the same node again when it returns."),
+        NodeState.LOST: tr(
+            "states", "No sign of life for three seconds. It becomes the same node again when it returns."
+        ),
         NodeState.DRAINED: tr("states", "Taken out of use by a person."),
-        NodeState.INCOMPATIBLE: tr("states", "It runs another version of the protocol; install the same version there."),
+        NodeState.INCOMPATIBLE: tr(
+            "states", "It runs another version of the protocol; install the same version there."
+        ),
     }
     return words[state]

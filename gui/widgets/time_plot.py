@@ -108,7 +108,8 @@ class TimePlot(Card):
             self.plot.removeItem(self._curves.pop(key))
             del self._rings[key], self._colours[key]
 
-    def keys(self) -> tuple[str, ...]:
+    def curves(self) -> tuple[str, ...]:
+        """Their keys."""
         return tuple(self._curves)
 
     def add(self, key: str, value: float) -> None:
@@ -136,7 +137,7 @@ class TimePlot(Card):
 
     def _set_top(self, top: float) -> None:
         self._top = top
-        self.plot.setYRange(0, top, padding=0.02)
+        self.plot.setYRange(0, top, padding=0.1)
         self._axis.setTicks([[(v, self._words(v)) for v in (0.0, top / 2, top)]])
 
     def restyle(self) -> None:
@@ -150,5 +151,3 @@ class TimePlot(Card):
             axis.setStyle(tickFont=theme.font(-2), tickLength=-3, tickTextOffset=5, hideOverlappingLabels=False)
         for key, made in self._curves.items():
             made.setPen(pg.mkPen(self._colours[key](), width=1))
-
-

@@ -38,6 +38,8 @@ FRAME_MS: Final = 100
 MOVING_BYTES_PER_S: Final = 200.0
 """Traffic below this is heartbeats, not work."""
 CARD_HEIGHT: Final = 74.0
+COMPACT_HEIGHT: Final = 36.0
+"""A card with one line of words, for when there are many nodes."""
 CARD_WIDTH: Final = 250.0
 """A card narrower than this is hard to read."""
 STATION_SIZE: Final = QSize(150, 92)
@@ -56,21 +58,20 @@ class Link(NamedTuple):
 
 
 def place_cards(area: QRectF, count: int) -> list[QRectF]:
-    """Where ``count`` node cards lie in ``area``: one column while they fit, then two, then three, evenly spread."""
+    """Where ``count`` node cards lie in ``area``: one column of cards, lower ones when many, then two columns."""
     if count == 0:
         return []
     gap = float(M)
-    fit = max(1, int((area.height() + gap) // (CARD_HEIGHT + gap)))
-    columns = max(1, min(3, math.ceil(count / fit)))
+    most = max(1, int((area.height() + S) // (COMPACT_HEIGHT + S)))
+    columns = max(1, math.ceil(count / most))
     rows = math.ceil(count / columns)
+    room = (area.height() - gap * (rows - 1)) / rows
+    height = CARD_HEIGHT if room >= CARD_HEIGHT else COMPACT_HEIGHT
     width = min(430.0, (area.width() - gap * (columns - 1)) / columns)
-    height = min(CARD_HEIGHT, (area.height() - gap * (rows - 1)) / rows)
-    pitch = min(height + 3 * gap, (area.height() - height) / max(1, rows - 1)) if rows > 1 else 0.0
+    pitch = min(height + 3 * gap, (area.height() - height) / (rows - 1)) if rows > 1 else 0.0
     top = area.center().y() - ((rows - 1) * pitch + height) / 2
     left = area.right() - columns * width - (columns - 1) * gap
-    return [
-        QRectF(left + (i // rows) * (width + gap), top + (i % rows) * pitch, width, height) for i in range(count)
-    ]
+    return [QRectF(left + (i // rows) * (width + gap), top + (i % rows) * pitch, width, height) for i in range(count)]
 
 
 def line_width(rate: float) -> float:
@@ -139,7 +140,8 @@ class TopologyView(QWidget):
         station = self._station().right()
         left = station + max(130.0, min(self.width() * 0.2, self.width() - station - 2 * CARD_WIDTH))
         area = QRectF(left, S, self.width() - left - S, self.height() - 2 * S)
-        return list(zip(self._bridge.nodes, place_cards(area, len(self._bridge.nodes)), strict=True))
+        nodes = sorted(self._bridge.nodes, key=lambda node: node.info is None)  # strangers come last
+        return list(zip(nodes, place_cards(area, len(nodes)), strict=True))
 
     def _links(self, cards: list[tuple[Node, QRectF]]) -> list[Link]:
         """From the workstation to every node, and between nodes where the plan sends tensors."""
@@ -164,12 +166,15 @@ class TopologyView(QWidget):
         bend = (end.x() - start.x()) * 0.5
         path = QPainterPath(start)
         path.cubicTo(start + QPointF(bend, 0), end - QPointF(bend, 0), end)
-        lost = node.state not in CONNECTED
-        words = [units.seconds(node.rtt_s)] if node.rtt_s is not None and not lost else []
-        if rate > MOVING_BYTES_PER_S:
+        away = node.state not in CONNECTED
+        words = [units.seconds(node.rtt_s)] if node.rtt_s is not None and not away else []
+        if rate > MOVING_BYTES_PER_S and not away:
             words.append(units.bits_per_s(rate))
-        text = "  ".join(words) if not lost else state_word(node.state)
-        return Link(path, self._bridge.colour(node.id), rate, text, path.pointAtPercent(0.66), lost)
+        text = state_word(node.state) if node.state is NodeState.LOST else "  ".join(words)
+        return Link(path, self._link_colour(node), rate, text, path.pointAtPercent(0.66), away)
+
+    def _link_colour(self, node: Node) -> QColor:
+        return Theme.of().colour("bad") if node.state is NodeState.LOST else self._bridge.colour(node.id)
 
     def _stage_link(self, producer: str, a: QRectF, b: QRectF) -> Link:
         """Bulges out to the left of the cards, so that it never crosses one."""
@@ -224,7 +229,7 @@ class TopologyView(QWidget):
         ground = theme.colour("window")
         painter.setBrush(Qt.BrushStyle.NoBrush)
         if link.broken:
-            painter.setPen(QPen(theme.colour("bad"), 1.5, Qt.PenStyle.DotLine))
+            painter.setPen(QPen(link.colour, 1.5, Qt.PenStyle.DotLine))
             painter.drawPath(link.path)
         else:
             moving = link.rate > MOVING_BYTES_PER_S
@@ -280,7 +285,9 @@ class TopologyView(QWidget):
         colour = self._bridge.colour(node.id)
         lost = node.state is NodeState.LOST
         selected = node.id == self._selected
-        painter.setPen(QPen(theme.colour("bad" if lost else "accent" if selected else "border"), 1.5 if selected or lost else 1))
+        painter.setPen(
+            QPen(theme.colour("bad" if lost else "accent" if selected else "border"), 1.5 if selected or lost else 1)
+        )
         painter.setBrush(theme.colour("bad_soft" if lost else "accent_soft" if selected else "sunken"))
         painter.drawRoundedRect(rect, 8, 8)
         bar = QPainterPath()
@@ -291,6 +298,9 @@ class TopologyView(QWidget):
         self._paint_card_words(painter, node, rect.adjusted(L + 6, 0, -M, 0), lost=lost)
 
     def _paint_card_words(self, painter: QPainter, node: Node, box: QRectF, *, lost: bool) -> None:
+        if box.height() < CARD_HEIGHT:
+            self._paint_one_line(painter, node, box, lost=lost)
+            return
         theme = Theme.of()
         middle = box.center().y()
         pill = 92.0
@@ -321,6 +331,22 @@ class TopologyView(QWidget):
             limit = node.info.memory_limit if node.info else telemetry.memory_total
             share = telemetry.process_memory / max(1, limit)
             self._paint_gauge(painter, area.translated(0, 27), self.tr("Memory"), share, theme.colour("muted"))
+
+    def _paint_one_line(self, painter: QPainter, node: Node, box: QRectF, *, lost: bool) -> None:
+        theme = Theme.of()
+        name_width, pill = box.width() * 0.34, 98.0
+        bold, small = theme.font(bold=True), theme.font(-1)
+        painter.setFont(bold)
+        painter.setPen(theme.colour("text"))
+        name = QFontMetrics(bold).elidedText(node.name, Qt.TextElideMode.ElideRight, int(name_width - S))
+        painter.drawText(QRectF(box.left(), box.top(), name_width, box.height()), Qt.AlignmentFlag.AlignVCenter, name)
+        at = QRectF(box.left() + name_width, box.top(), pill, box.height()).toRect()
+        draw_pill(painter, at, state_word(node.state), node.state)
+        rest = QRectF(at.right() + S, box.top(), box.right() - at.right() - S, box.height())
+        painter.setFont(small)
+        painter.setPen(theme.colour("bad" if lost else "muted"))
+        words = QFontMetrics(small).elidedText(self._card_words(node), Qt.TextElideMode.ElideRight, int(rest.width()))
+        painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, words)
 
     def _card_words(self, node: Node) -> str:
         if node.state is NodeState.LOST:
@@ -368,7 +394,9 @@ class TopologyView(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         ids = [n.id for n in self._bridge.nodes]
-        step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -1, Qt.Key.Key_Left: -1}.get(Qt.Key(event.key()))
+        step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -1, Qt.Key.Key_Left: -1}.get(
+            Qt.Key(event.key())
+        )
         if step is None or not ids:
             super().keyPressEvent(event)
             return
@@ -386,5 +414,3 @@ class TopologyView(QWidget):
     def _choose(self, node_id: str) -> None:
         self.select(node_id)
         self.chosen.emit(node_id)
-
-

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -41,12 +42,14 @@ from core.wire.messages import (
     ShardFailed,
     Subscribe,
     TelemetryPush,
+    Tensors,
 )
 from core.wire.pairing import pair
 from tests.agent.driver import (
     POSIX,
     ROOT,
     AgentProcess,
+    Data,
     Linear,
     Workstation,
     cpu_seconds,
@@ -119,9 +122,9 @@ def test_one_shard_from_deploying_to_releasing(start: Start, new_station: NewSta
     until(lambda: _refused(data, "nothing is loaded"))
 
 
-def _refused(data: object, words: str) -> bool:
-    data.send("d", 1, 99, {"x": X})  # type: ignore[attr-defined]
-    header, _ = data.receive()  # type: ignore[attr-defined]
+def _refused(data: Data, words: str) -> bool:
+    data.send("d", 1, 99, {"x": X})
+    header, _ = data.receive()
     return isinstance(header, ShardFailed) and words in header.message
 
 
@@ -210,10 +213,10 @@ def test_duplicates_are_dropped_and_a_restarted_client_attaches_again(
     assert isinstance(data.attach("d", 9), ShardFailed)
 
 
-def _answers(data: object) -> bool:
+def _answers(data: Data) -> bool:
     """Results go to the connection before, once the latest is gone."""
-    data.send("d", 1, int(time.monotonic() * 1e6), {"x": X})  # type: ignore[attr-defined]
-    return data.channel.recv_wait(0.2) is not None  # type: ignore[attr-defined]
+    data.send("d", 1, int(time.monotonic() * 1e6), {"x": X})
+    return data.channel.recv_wait(0.2) is not None
 
 
 def test_a_failing_shard_is_reported_and_the_agent_lives_on(start: Start, new_station: NewStation) -> None:
@@ -229,7 +232,7 @@ def test_a_failing_shard_is_reported_and_the_agent_lives_on(start: Start, new_st
     blob = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     assert data.ship(blob).received == -1
     shard = Linear(8, 3).shard(agent.id)
-    shard = _replace(
+    shard = msgspec.structs.replace(
         shard, graph=sha256(blob), weights=(), inputs=(Port("x", "float32", (None, None)),),
         outputs=(Port("y", "float32", (1, 16)),),
     )  # fmt: skip
@@ -244,12 +247,6 @@ def test_a_failing_shard_is_reported_and_the_agent_lives_on(start: Start, new_st
             assert "whole model" in failure.message
         else:
             assert data.result()[1]["y"].shape == (1, 16)
-
-
-def _replace(struct: object, **changes: object) -> object:
-    import msgspec
-
-    return msgspec.structs.replace(struct, **changes)
 
 
 def test_damaged_missing_and_resumed_blobs(start: Start, new_station: NewStation) -> None:
@@ -424,7 +421,7 @@ def _after(agent: AgentProcess, words: str) -> str:
 
 def _chain(
     station: Workstation, first: AgentProcess, second: AgentProcess, models: tuple[Linear, Linear]
-) -> tuple[object, object]:
+) -> tuple[Data, Data]:
     """Two stages on two agents; the client feeds the first and takes from the second."""
     a, b = models
     routes = [
@@ -454,10 +451,10 @@ def test_tensors_go_straight_from_agent_to_agent(start: Start, new_station: NewS
     models = Linear(8, 16, 1, "x", "h"), Linear(16, 4, 2, "h", "y")
     feed, result = _chain(new_station(first, second), first, second, models)
     for seq in range(50):
-        feed.send("chain", 1, seq, {"x": X + seq})  # type: ignore[attr-defined]
+        feed.send("chain", 1, seq, {"x": X + seq})
     got = {}
     for _ in range(50):
-        seq, outputs = result.result()  # type: ignore[attr-defined]
+        seq, outputs = result.result()
         got[seq] = outputs["y"]
     for seq in range(50):
         np.testing.assert_allclose(got[seq], models[1](models[0](X + seq)), rtol=1e-4, atol=1e-4)
@@ -467,13 +464,13 @@ def test_a_killed_peer_blocks_nothing_and_is_reported(start: Start, new_station:
     first, second = start(), start()
     models = Linear(8, 16, 1, "x", "h"), Linear(16, 4, 2, "h", "y")
     feed, result = _chain(new_station(first, second), first, second, models)
-    feed.send("chain", 1, 0, {"x": X})  # type: ignore[attr-defined]
-    assert result.result()[0] == 0  # type: ignore[attr-defined]
+    feed.send("chain", 1, 0, {"x": X})
+    assert result.result()[0] == 0
     second.kill()
     time.sleep(0.1)  # the kernel needs a moment to tell the other side
     for seq in range(1, 10):
-        feed.send("chain", 1, seq, {"x": X})  # type: ignore[attr-defined]
-    failure = feed.failure(timeout=15)  # type: ignore[attr-defined]
+        feed.send("chain", 1, seq, {"x": X})
+    failure = feed.failure(timeout=15)
     assert failure.shard == 0
     assert "cannot be reached" in failure.message
 
@@ -484,12 +481,95 @@ def test_a_failure_downstream_of_the_client_comes_back(start: Start, new_station
     station = new_station(first, second)
     models = Linear(8, 16, 1, "x", "h"), Linear(16, 4, 2, "h", "y")
     feed, result = _chain(station, first, second, models)
-    feed.send("chain", 1, 0, {"x": X})  # type: ignore[attr-defined]
-    assert result.result()[0] == 0  # type: ignore[attr-defined]
+    feed.send("chain", 1, 0, {"x": X})
+    assert result.result()[0] == 0
     assert station.control(second).ask(Release("chain")) == Done()
     for seq in range(1, 4):
-        feed.send("chain", 1, seq, {"x": X})  # type: ignore[attr-defined]
-    assert "nothing is loaded" in feed.failure().message  # type: ignore[attr-defined]
+        feed.send("chain", 1, seq, {"x": X})
+    assert "nothing is loaded" in feed.failure().message
+
+
+def test_a_failure_amidst_the_pipeline_finds_its_way_to_the_client(start: Start, new_station: NewStation) -> None:
+    """The client is attached to the first and the last of three nodes; the shard of the second fails."""
+    agents = start(), start(), start()
+    station = new_station(*agents)
+    ends = Linear(8, 16, 1, "x", "h"), Linear(16, 4, 2, "r", "y")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["h", "to"], ["r"])],
+        "fails unless there is one row",
+        [helper.make_tensor_value_info("h", TensorProto.FLOAT, ["n", 16])],
+        [helper.make_tensor_value_info("r", TensorProto.FLOAT, [1, 16])],
+        [helper.make_tensor("to", TensorProto.INT64, [2], [1, 16])],
+    )
+    blob = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    middle = msgspec.structs.replace(
+        ends[0].shard(agents[1].id, 1, "the middle"), graph=sha256(blob), weights=(),
+        inputs=(Port("h", "float32", (None, 16)),), outputs=(Port("r", "float32", (1, 16)),),
+    )  # fmt: skip
+    shards = ends[0].shard(agents[0].id, 0), middle, ends[1].shard(agents[2].id, 2)
+    blobs = ends[0].blobs, [blob], ends[1].blobs
+    routes = [
+        Route(CLIENT, "x", ShardId(0), "x"),
+        Route(ShardId(0), "h", ShardId(1), "h"),
+        Route(ShardId(1), "r", ShardId(2), "r"),
+        Route(ShardId(2), "y", CLIENT, "y"),
+    ]
+    placement = {i: agent.id for i, agent in enumerate(agents)}
+    datas = []
+    for number, agent in enumerate(agents):
+        control, data = station.control(agent), station.data(agent)
+        assert reserve(control, "three") == Done()
+        for content in blobs[number]:
+            assert data.ship(content).received == -1
+        near = {i: placement[i] for i in (number - 1, number, number + 1) if i in placement}
+        peers = {a.id: a.data_endpoint for a in agents if a is not agent and a.id in near.values()}
+        reply = load(control, "three", 1, [shards[number]], routes[number : number + 2], near, peers)
+        assert isinstance(reply, Loaded), reply
+        datas.append(data)
+    for data in (datas[0], datas[2]):
+        assert data.attach("three", 1) == Attached("three", 1)
+    for seq, rows in enumerate((1, 2, 1)):
+        datas[0].send("three", 1, seq, {"x": np.ones((rows, 8), np.float32)})
+    for failure in (datas[0].failure(), _failure_among_results(datas[2])):
+        assert (failure.seq, failure.shard, failure.code) == (1, 1, "shard")
+        assert "the middle" in failure.message
+
+
+def _failure_among_results(data: Data) -> ShardFailed:
+    got = [data.receive()[0] for _ in range(3)]
+    assert sorted(h.seq for h in got if isinstance(h, Tensors)) == [0, 2]
+    return next(h for h in got if isinstance(h, ShardFailed))
+
+
+def test_lying_declarations_are_answered_and_survived(start: Start, new_station: NewStation) -> None:
+    agent = start()
+    model = Linear(8, 3)
+    control, data = deploy_linear(new_station(agent), agent, model)
+    routes = [Route(CLIENT, "x", ShardId(0), "x"), Route(ShardId(0), "y", CLIENT, "y")]
+    good = model.shard(agent.id)
+    weight = good.weights[0]
+    lies = [
+        {"weights": (msgspec.structs.replace(weight, **change), *good.weights[1:])}
+        for change in (
+            {"shape": (-8, -3)}, {"shape": (1 << 40, 1 << 40)}, {"shape": (3, 3)}, {"dtype": "object"},
+            {"dtype": "no such type"}, {"name": "elsewhere"}, {"blob": "../../../etc/passwd"}, {"nbytes": 1 << 62},
+        )
+    ]  # fmt: skip
+    lies += [
+        {"inputs": (Port("x", "float64", (None, 8)),)},
+        {"inputs": (Port("x", "float32", (None, -8)),)},
+        {"outputs": (Port("y", "float32", (None, 3, 3)),)},
+        {"graph": sha256(model.w.tobytes())},
+        {"activation_bytes": 1 << 62},
+    ]
+    for epoch, lie in enumerate(lies, 2):
+        reply = load(control, "d", epoch, [msgspec.structs.replace(good, **lie)], routes, {0: agent.id})
+        assert isinstance(reply, Failure), lie
+        assert reply.message
+    assert isinstance(load(control, "d", 100, [good], routes, {0: agent.id}), Loaded)
+    assert data.attach("d", 100) == Attached("d", 100)
+    data.send("d", 100, 0, {"x": X})
+    assert data.result()[0] == 0
 
 
 # ---------------------------------------------------------------- limits and telemetry

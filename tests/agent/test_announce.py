@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ def test_any_host_name_becomes_a_name_and_an_instance(text: str) -> None:
     assert name == clean_name(name)
     assert name.isprintable()
     assert 1 <= len(name.encode()) <= 63
-    label = instance_name(text).removesuffix(f".{SERVICE_TYPE}")
+    label = instance_name(text, KEY).removesuffix(f".{SERVICE_TYPE}")
     assert 1 <= len(label.encode()) <= 59
     assert "." not in label
 
@@ -181,7 +182,7 @@ def test_a_node_is_seen_with_all_it_said_and_gone_when_it_closes(seen: Seen) -> 
     announcement = Announcement(info(), 7420, 7421, "test pi")
     assert announcement.start() is None
     name = announcement.instance
-    assert name == f"test pi.{SERVICE_TYPE}"
+    assert name == instance_name("test pi", KEY)
     until(lambda: name in seen.nodes)
     assert seen.nodes[name] == (
         NodeAnnouncement(KEY, "test pi", "0.1.0", PROTOCOL_VERSION, 7421, 7422),
@@ -195,12 +196,17 @@ def test_a_node_is_seen_with_all_it_said_and_gone_when_it_closes(seen: Seen) -> 
     announcement.close()
 
 
-def test_two_nodes_of_one_name_both_show(seen: Seen) -> None:
+def test_two_nodes_of_one_name_that_start_together_both_show(seen: Seen) -> None:
     first = Announcement(info(), 7420, None, "twin")
     second = Announcement(info(KEY[::-1], 8422), 8420, None, "twin")
+    problems: list[str | None] = []
+    starting = [threading.Thread(target=lambda a=a: problems.append(a.start())) for a in (first, second)]
     try:
-        assert first.start() is None
-        assert second.start() is None
+        for thread in starting:
+            thread.start()
+        for thread in starting:
+            thread.join(timeout=10)
+        assert problems == [None, None]
         assert first.instance != second.instance
         until(lambda: {first.instance, second.instance} <= set(seen.nodes))
         assert {seen.nodes[a.instance][0].id for a in (first, second)} == {KEY, KEY[::-1]}

@@ -25,7 +25,7 @@ from agent.dataflow import (
 from core.errors import ProtocolError
 from core.plan.form import CLIENT, NodeId, Port, Route, Sha256, Shard, ShardId
 from core.wire.frames import decode_header, tensor_frames
-from core.wire.messages import ShardFailed, Tensors
+from core.wire.messages import ShardFailed, TensorMeta, Tensors
 
 HERE, THERE, OWNER = NodeId("here"), NodeId("there"), "owner"
 ADD, NEXT, FAR = ShardId(0), ShardId(1), ShardId(2)
@@ -119,6 +119,36 @@ def test_strangers_and_wrong_routes_are_refused_without_a_trace() -> None:
     assert isinstance(effect, Refuse)
     assert "'b'" in effect.failed.message
     assert flow.held == 0
+
+
+NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.integers(-2, 4)
+METAS = st.builds(
+    TensorMeta,
+    st.sampled_from(["a", "b", "s1", "d1", "", "x"]),
+    st.sampled_from(["float32", "float64", "object"]),
+    st.lists(st.integers(-1, 3) | NUMBERS, max_size=3).map(tuple),
+    st.sampled_from(["raw", "zip"]),
+)
+HEADERS = st.builds(
+    Tensors,
+    st.sampled_from(["d", "", "e"]),
+    st.just(1) | NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    NUMBERS.map(ShardId),
+    NUMBERS.map(ShardId),
+    st.lists(METAS, max_size=3).map(tuple),
+)
+
+
+@given(st.lists(st.tuples(HEADERS, st.sampled_from([OWNER, THERE, "x"]), st.lists(st.binary(max_size=24))), max_size=8))
+def test_no_header_whatever_upsets_it(messages: list[tuple[Tensors, str, list[bytes]]]) -> None:
+    flow = make()
+    for header, user, frames in messages:
+        for effect in flow.handle(TensorsArrived(header, user, [memoryview(f) for f in frames])):
+            assert isinstance(effect, Refuse | Run)
+    (run,) = arrive(flow, "a", 77, job=99) + arrive(flow, "b", 77, job=99)
+    assert isinstance(run, Run)
 
 
 def test_what_is_held_is_bounded_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

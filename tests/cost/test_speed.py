@@ -18,7 +18,9 @@ def test_the_graph_needs_nothing_but_its_inputs() -> None:
     graph, ports = speed_graph()
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert [entry.name for entry in session.get_inputs()] == [port.name for port in ports]
-    outputs = session.run(None, {port.name: np.ones(port.shape or (), port.dtype) for port in ports})
+    outputs = session.run(
+        None, {port.name: np.ones([dim or 1 for dim in port.shape or ()], port.dtype) for port in ports}
+    )
     assert all(np.isfinite(output).all() for output in outputs)
 
 

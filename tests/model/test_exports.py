@@ -50,7 +50,10 @@ def test_export(exported: Export, model: Model) -> None:
 
 
 def test_few_values_cross_in_the_middle(model: Model) -> None:
-    """Between two blocks little more than the hidden state travels: no masks, no targets of reshapes."""
+    """Between two blocks the hidden state travels, skip connections and a few numbers: no masks, no shared targets."""
     cuts = model.cuts(3)
     middle = cuts[len(cuts) // 3 : 2 * len(cuts) // 3]
-    assert min(len(cut.tensors) for cut in middle) <= 4
+    best = min(middle, key=lambda cut: cut.nbytes)
+    large = [name for name in best.tensors if model.shapes(3)[name][1].startswith("float")]
+    assert len(large) <= 3
+    assert len(best.tensors) <= 5

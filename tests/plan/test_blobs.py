@@ -12,6 +12,7 @@ import pytest
 from core.errors import ModelError
 from core.plan import blobs
 from core.plan.blobs import BlobSource, GraphBytes, TensorBytes, hash_tensors, sha256_of
+from core.plan.form import Sha256
 
 
 def stored(path: Path, array: np.ndarray, offset: int = 0) -> ir.ExternalTensor:
@@ -67,7 +68,7 @@ def test_reading_in_pieces_from_several_threads() -> None:
     source = BlobSource({sha: TensorBytes(ir.Tensor(array)) for sha, array in named.items()})
 
     def whole(sha: str) -> bytes:
-        pieces = [source.read(blobs.Sha256(sha), offset, 999) for offset in range(0, 50_000, 999)]
+        pieces = [source.read(Sha256(sha), offset, 999) for offset in range(0, 50_000, 999)]
         return b"".join(pieces)
 
     with ThreadPoolExecutor(4) as pool:

@@ -332,7 +332,7 @@ def helper_chain_bytes() -> bytes:
         helper.make_node("MatMul", ["r", "w1"], ["y"]),
     ]
     proto = build(nodes, [rows("x")], [rows("y")], [matrix("w0"), matrix("w1", 1)])
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def test_blobs_answer_for_what_they_do_not_hold() -> None:

@@ -33,8 +33,8 @@ def test_every_way_to_cut_an_export(name: str, exports: Path) -> None:
     expected = model.reference(threads=1)(exported.feed)
     chance = random.Random(name)
     asked = [request("single", 1, batch)]
-    for stages in (2, 2, 3, 5):
-        stages = min(stages, layers)
+    for wanted_stages in (2, 2, 3, 5):
+        stages = min(wanted_stages, layers)
         anywhere = tuple(sorted(chance.sample(range(1, layers), stages - 1)))
         asked += [request("pipeline", stages, batch, cuts) for cuts in (None, anywhere)]
     for wanted in asked:
