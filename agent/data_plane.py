@@ -1,12 +1,10 @@
-"""The data thread: receives tensors and blobs, carries out what the dataflow says, sends results on.
+"""The data thread: receives tensors and blobs, hands tensors to the deployment that is served, wakes for what is due.
 
-Everything here but the methods said to be for other threads runs on the data thread. A shard that lately took under a
-millisecond runs right here when nothing else waits, which spares two thread switches; all others on the compute thread.
+Everything here but the methods said to be for other threads runs on the data thread.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -16,61 +14,27 @@ from functools import partial
 from typing import Final
 
 from agent.blobs import BlobStore
-from agent.compute import Compute, execute
-from agent.dataflow import (
-    MOST_BATCHES,
-    ClientAttached,
-    Dataflow,
-    Drop,
-    Effect,
-    Fail,
-    JobCancelled,
-    PeerFailed,
-    Refuse,
-    Run,
-    Send,
-    ShardRaised,
-    ShardRan,
-    TensorsArrived,
-    refuse,
-)
+from agent.compute import Compute
+from agent.dataflow import MOST_BATCHES, Dataflow, refuse
 from agent.executor import LoadedShard
 from agent.limits import Limits
 from agent.link_limit import LinkPacer
 from agent.outbox import Outbox
 from agent.peers import Peers
+from agent.serving import Serving
 from agent.telemetry import Meter
 from core.errors import ProtocolError
-from core.plan.form import CLIENT, NodeId, ShardId
-from core.wire.frames import decode_header, encode_header, tensor_frames
+from core.plan.form import CLIENT, NodeId
+from core.wire.frames import decode_header, encode_header
 from core.wire.messages import Attach, Attached, Chunk, ChunkAck, DataHeader, ShardFailed, Tensors
-from core.wire.sockets import Buffer, Received, Wire
+from core.wire.sockets import Received, Wire
 from core.wire.trust import TrustStore
 
-_log = logging.getLogger(__name__)
-
-INLINE_SECONDS: Final = 0.001
-_CHECK_SECONDS: Final = 1.0
-_MOST_ATTACHED: Final = 8
 _MOST_AT_A_TIME: Final = 64
-_FADE: Final = 0.8
 _INCOMING: Final = 64
-"""Messages of one sender that wait in the socket while this thread does not read; it always does, but for a slow link."""
+"""Messages of one sender that wait in the socket while this thread does not read, as with a limited link."""
 _OUTGOING: Final = 4 * MOST_BATCHES
-"""Results for a client that is slow to read. Its credits bound what is really there; a full queue would lose results."""
-
-
-class _Loaded:
-    """A deployment that is being served."""
-
-    def __init__(self, flow: Dataflow, shards: Sequence[LoadedShard], peers: Peers) -> None:
-        self.flow = flow
-        self.shards = {loaded.shard.id: loaded for loaded in shards}
-        self.seconds = dict.fromkeys(self.shards, INLINE_SECONDS)
-        """What a run of each shard took lately; the first one goes to the compute thread."""
-        self.peers = peers
-        self.attached: list[bytes] = []
-        """Connections of the client that take results, the latest first."""
+"""Results for a client that is slow to read. Its credits bound what is there; a full queue would lose results."""
 
 
 class DataPlane:
@@ -108,8 +72,7 @@ class DataPlane:
         self._inbox: tuple[float, Received] | None = None
         """A message that a slower link would not have brought yet, and when it would."""
         self._commands: deque[Callable[[], None]] = deque()
-        self._loaded: _Loaded | None = None
-        self._next_check = 0.0
+        self._serving: Serving | None = None
         self._closing = False
         self._crashed = crashed
         self._thread = threading.Thread(target=self._guard, name="data", daemon=True)
@@ -119,8 +82,8 @@ class DataPlane:
     @property
     def queue(self) -> int:
         """Micro-batches ready or running."""
-        loaded = self._loaded
-        return loaded.flow.running if loaded else 0
+        serving = self._serving
+        return serving.flow.running if serving else 0
 
     def start(self) -> None:
         self._thread.start()
@@ -183,8 +146,8 @@ class DataPlane:
             if listener in ready or self._inbox is not None:
                 self._receive_all()
             self._tend()
-        if self._loaded is not None:
-            self._loaded.peers.close()
+        if self._serving is not None:
+            self._serving.close()
         listener.close()
 
     def _step(self) -> bool:
@@ -193,10 +156,10 @@ class DataPlane:
             self._commands.popleft()()
             return True
         if self._compute.results:
-            shard, outcome = self._compute.results.popleft()
-            loaded = self._loaded
-            if loaded is not None and loaded.shards.get(outcome.run.shard) is shard:
-                self._ran(loaded, outcome)
+            result = self._compute.results.popleft()
+            if self._serving is not None:
+                self._serving.ran(*result)
+                self._count_sent(self._serving)
             return True
         return False
 
@@ -236,17 +199,8 @@ class DataPlane:
         """What is due by the clock."""
         if self._outbox.due is not None:
             self._outbox.flush(time.perf_counter())
-        loaded = self._loaded
-        if loaded is None or not loaded.peers.channels:
-            return
-        for _, channel in loaded.peers.channels:
-            while (frames := channel.recv()) is not None:
-                self._on_answer(loaded, frames)
-        now = time.perf_counter()
-        if now >= self._next_check:
-            self._next_check = now + _CHECK_SECONDS
-            for (job, seq, shard), words in loaded.peers.check(now):
-                self._report(loaded, job, seq, shard, words)
+        if self._serving is not None and self._serving.next_check is not None:
+            self._serving.tend(time.perf_counter())
 
     def _timeout(self) -> float | None:
         """Seconds until something is due; None: sleep until a message or a command comes."""
@@ -255,8 +209,8 @@ class DataPlane:
             dues.append(self._outbox.due)
         if self._inbox is not None:
             dues.append(self._inbox[0])
-        if self._loaded is not None and self._loaded.peers.channels:
-            dues.append(self._next_check)
+        if self._serving is not None and (check := self._serving.next_check) is not None:
+            dues.append(check)
         return max(0.0, min(dues) - time.perf_counter()) if dues else None
 
     # ------------------------------------------------------------ messages in
@@ -275,24 +229,28 @@ class DataPlane:
         elif type(header) is Attach:
             self._on_attach(sender, user, header)
         elif type(header) is ShardFailed:
-            self._on_failure(user, header)
+            if self._serving is not None:
+                self._serving.failed(user, header)
         else:
             words = f"Field type: a node does not take {type(header).__name__}."
             self._reply(sender, ShardFailed("", 0, 0, 0, CLIENT, "field", words))
 
     def _on_tensors(self, sender: bytes, user: str, header: Tensors, frames: list[memoryview]) -> None:
-        loaded = self._loaded
-        if loaded is None:
+        serving = self._serving
+        if serving is None:
             words = f"Field deployment is {header.deployment!r}, but nothing is loaded here."
             self._reply(sender, refuse(header, "field", words).failed)
             return
         del frames[0]
         self.received_bytes += _size(frames)
-        for effect in loaded.flow.handle(TensorsArrived(header, user, frames)):
-            if type(effect) is Refuse:
-                self._reply(sender, effect.failed)
-            else:
-                self._carry_out(loaded, effect)
+        refused = serving.tensors(header, user, frames)
+        self._count_sent(serving)
+        if refused is not None:
+            self._reply(sender, refused)
+
+    def _count_sent(self, serving: Serving) -> None:
+        self.sent_bytes += serving.sent_bytes
+        serving.sent_bytes = 0
 
     def _on_chunk(self, sender: bytes, user: str, header: Chunk, frames: list[memoryview]) -> None:
         if not self._trust.is_client(user):
@@ -304,107 +262,11 @@ class DataPlane:
         self._reply(sender, ack)
 
     def _on_attach(self, sender: bytes, user: str, header: Attach) -> None:
-        loaded = self._loaded
-        problem = _attach_problem(loaded.flow if loaded else None, user, header)
-        if problem is not None or loaded is None:
-            failed = ShardFailed(header.deployment, header.epoch, 0, 0, CLIENT, "field", problem or "")
-            self._reply(sender, failed)
-            return
-        loaded.attached = [sender, *(s for s in loaded.attached if s != sender)][:_MOST_ATTACHED]
-        self._reply(sender, Attached(header.deployment, header.epoch))
-        for effect in loaded.flow.handle(ClientAttached()):
-            self._carry_out(loaded, effect)
-
-    def _on_failure(self, user: str, failed: ShardFailed) -> None:
-        loaded = self._loaded
-        if loaded is not None and user in loaded.flow.peers:
-            for effect in loaded.flow.handle(PeerFailed(failed)):
-                self._carry_out(loaded, effect)
-
-    def _on_answer(self, loaded: _Loaded, frames: list[memoryview]) -> None:
-        """A peer answers on our connection to it only when it refuses something."""
-        try:
-            header = decode_header(frames[0])
-        except ProtocolError as error:
-            _log.warning("a peer answered with something unreadable: %s", error)
-            return
-        if type(header) is ShardFailed:
-            for effect in loaded.flow.handle(PeerFailed(header)):
-                self._carry_out(loaded, effect)
-
-    # ------------------------------------------------------------ effects
-
-    def _carry_out(self, loaded: _Loaded, effect: Effect) -> None:
-        if type(effect) is Run:
-            self._run(loaded, effect)
-        elif type(effect) is Send:
-            self._send(loaded, effect)
-        elif type(effect) is Fail:
-            self._fail(loaded, effect.failed)
-        elif type(effect) is Drop:
-            self._compute.drop(effect.keys)
-
-    def _run(self, loaded: _Loaded, run: Run) -> None:
-        shard = loaded.shards[run.shard]
-        compute = self._compute
-        if loaded.seconds[run.shard] < INLINE_SECONDS and compute.idle and self._limits.cpu >= 1.0:
-            self._ran(loaded, execute(shard, run, self._meter))
+        problem = self._serving.attach(sender, user, header) if self._serving else "Nothing is loaded here."
+        if problem is None:
+            self._reply(sender, Attached(header.deployment, header.epoch))
         else:
-            compute.submit(shard, run)
-
-    def _ran(self, loaded: _Loaded, outcome: ShardRan | ShardRaised) -> None:
-        shard, took = outcome.run.shard, outcome.seconds
-        if shard in loaded.seconds:
-            # up at once, down slowly: one slow run is enough to leave this thread
-            loaded.seconds[shard] = max(took, _FADE * loaded.seconds[shard] + (1 - _FADE) * took)
-        for effect in loaded.flow.handle(outcome):
-            self._carry_out(loaded, effect)
-
-    def _send(self, loaded: _Loaded, send: Send) -> None:
-        node, producer, consumer, job, seq, arrays = send
-        flow = loaded.flow
-        try:
-            frames = tensor_frames(flow.deployment, flow.epoch, job, seq, producer, consumer, arrays)
-        except ProtocolError as error:
-            self._report(loaded, job, seq, producer, error.message)
-            return
-        nbytes = sum(array.nbytes for _, array, _ in arrays)
-        self.sent_bytes += nbytes
-        if self._outbox.due is None and not self._limits.link_bits_per_s:
-            self._deliver(loaded, node, frames, (job, seq, producer))
-        else:
-            deliver = partial(self._deliver, loaded, node, frames, (job, seq, producer))
-            self._outbox.put(deliver, nbytes, time.perf_counter())
-
-    def _deliver(
-        self, loaded: _Loaded, node: NodeId | None, frames: Sequence[Buffer], batch: tuple[int, int, ShardId]
-    ) -> None:
-        if node is None:
-            self._to_client(loaded, frames)
-        elif problem := loaded.peers.send(node, frames, batch, time.perf_counter()):
-            self._report(loaded, *batch, problem)
-
-    def _to_client(self, loaded: _Loaded, frames: Sequence[Buffer]) -> bool:
-        """To the latest connection of the client that is still there. The last one left may come back."""
-        attached = loaded.attached
-        while attached:
-            if self._listener.send(attached[0], frames):
-                return True
-            if len(attached) == 1:
-                return False
-            del attached[0]
-        return False
-
-    def _report(self, loaded: _Loaded, job: int, seq: int, shard: ShardId, words: str) -> None:
-        flow = loaded.flow
-        failed = ShardFailed(flow.deployment, flow.epoch, job, seq, shard, "shard", words)
-        for effect in flow.handle(PeerFailed(failed)):
-            self._carry_out(loaded, effect)
-
-    def _fail(self, loaded: _Loaded, failed: ShardFailed) -> None:
-        """To the client, or where none is attached to the neighbours, until it comes to a node that has one."""
-        if not self._to_client(loaded, [encode_header(failed)]):
-            loaded.peers.tell(sorted(loaded.flow.peers), failed)
+            self._reply(sender, ShardFailed(header.deployment, header.epoch, 0, 0, CLIENT, "field", problem))
 
     def _reply(self, sender: bytes, header: DataHeader) -> None:
         self._listener.send(sender, [encode_header(header)])
@@ -412,23 +274,30 @@ class DataPlane:
     # ------------------------------------------------------------ commands
 
     def _install(self, flow: Dataflow, shards: Sequence[LoadedShard], peers: Mapping[NodeId, str]) -> None:
-        if self._loaded is not None:
-            self._uninstall(self._loaded.flow.deployment)
         missing = flow.peers - set(peers)
         if missing:
             raise ProtocolError(f"Field peers does not say where {', '.join(n[:8] for n in sorted(missing))} is.")
+        connections = Peers(self._wire, self._poller, peers)
+        if self._serving is not None:
+            self._uninstall(self._serving.flow.deployment)
         self._meter.reset([(loaded.shard.id, loaded.shard.label) for loaded in shards])
-        self._loaded = _Loaded(flow, shards, Peers(self._wire, self._poller, peers))
+        self._serving = Serving(
+            flow,
+            shards,
+            connections,
+            listener=self._listener,
+            compute=self._compute,
+            outbox=self._outbox,
+            limits=self._limits,
+            meter=self._meter,
+        )
 
     def _uninstall(self, deployment: str) -> None:
-        loaded = self._loaded
-        if loaded is None or loaded.flow.deployment != deployment:
+        if self._serving is None or self._serving.flow.deployment != deployment:
             return
-        for effect in loaded.flow.handle(ClientAttached()):
-            self._carry_out(loaded, effect)
+        self._serving.close()
+        self._serving = None
         self._outbox.clear()
-        loaded.peers.close()
-        self._loaded = None
         self._meter.reset()
 
     def _hurry(self) -> None:
@@ -439,20 +308,8 @@ class DataPlane:
             self._inbox = (now, self._inbox[1])
 
     def _cancel(self, deployment: str, job: int) -> None:
-        loaded = self._loaded
-        if loaded is not None and loaded.flow.deployment == deployment:
-            for effect in loaded.flow.handle(JobCancelled(job)):
-                self._carry_out(loaded, effect)
-
-
-def _attach_problem(flow: Dataflow | None, user: str, header: Attach) -> str | None:
-    if flow is None or flow.deployment != header.deployment:
-        return f"Field deployment is {header.deployment!r}, which is not loaded here."
-    if flow.epoch != header.epoch:
-        return f"Field epoch is {header.epoch}, but epoch {flow.epoch} is loaded here."
-    if flow.owner != user:
-        return "Field deployment belongs to another workstation."
-    return None
+        if self._serving is not None and self._serving.flow.deployment == deployment:
+            self._serving.cancel(job)
 
 
 def _size(frames: Sequence[memoryview]) -> int:

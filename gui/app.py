@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from PySide6.QtCore import QCoreApplication, QLocale, Qt, QTimer, QTranslator
 from PySide6.QtGui import QGuiApplication, QIcon
@@ -21,6 +23,10 @@ from gui.plurals import EnglishPlurals
 from gui.theme import APP_ICON, Theme
 from gui.widgets.dialogs import split_address
 from resources import resource_path
+
+
+SWITCH_SECONDS: Final = 0.001
+"""How long a worker may keep Python's lock from the GUI thread; the default of 5 ms shows while a run goes on."""
 
 
 def make_application(argv: Sequence[str]) -> QApplication:
@@ -92,9 +98,11 @@ def run_panel(options: argparse.Namespace) -> int:
             )
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     addresses = [read_address(text) for text in options.node]
+    sys.setswitchinterval(SWITCH_SECONDS)
     app = make_application(sys.argv[:1])
     bridge = Bridge()
     window = MainWindow(bridge, restore=has_display())
+    gc.freeze()  # what lives as long as the window need not be looked through again and again
     if options.demo:
         from gui.demo import Demo  # noqa: PLC0415 - only the demo needs it
 

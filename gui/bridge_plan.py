@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -93,6 +94,7 @@ class PlanBridge(NodesBridge):
             return
         self._activity("model")
         same = self.base_model is opened.base
+        replaced = self.base_model is not None and not same
         self.base_model, self.model, self.entry = opened.base, opened.model, opened.entry
         self.processing = opened.processing
         self.profile = None
@@ -103,6 +105,7 @@ class PlanBridge(NodesBridge):
         self.processingChanged.emit(self.processing)
         self.requestChanged.emit()
         self.predictionChanged.emit(None)
+        _settle_garbage(replaced=replaced)
         self._start_profile()
 
     def _request_for(self, model: Model, before: PlanRequest | None) -> PlanRequest | None:
@@ -203,3 +206,14 @@ class PlanBridge(NodesBridge):
         self.prediction_problem = ""
         self.prediction = self.predict(self.request) if self.request is not None else None
         self.predictionChanged.emit(self.prediction)
+
+
+def _settle_garbage(*, replaced: bool) -> None:
+    """Keep the collector from walking through the new model's graph again and again, which stops the window for 50 ms.
+
+    The model before it is full of cycles and is thrown away once, here.
+    """
+    if replaced:
+        gc.unfreeze()
+        gc.collect()
+    gc.freeze()

@@ -39,7 +39,7 @@ class Inspector(QFrame):
         self._subtitle = label("", "caption", wrap=True)
         self._dot = Dot(size=12)
         self._values: list[QLabel] = []
-        self._labels: list[str] = []
+        self._labels: list[tuple[str, bool]] = []
         self._rows = QGridLayout()
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.setHorizontalSpacing(M)
@@ -79,7 +79,7 @@ class Inspector(QFrame):
         self._dot.setVisible(inspection.colour is not None)
         if inspection.colour is not None:
             self._dot.set_colour(inspection.colour)
-        names = [name for name, _ in inspection.rows]
+        names = [(name, value is None) for name, value in inspection.rows]
         if names != self._labels:
             self._rebuild(inspection.rows)
             self._labels = names

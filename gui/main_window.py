@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final, NamedTuple
 
-from PySide6.QtCore import QByteArray, QSettings, Qt
+from PySide6.QtCore import QByteArray, QSettings, Qt, QTimer
 from PySide6.QtGui import QAction, QCloseEvent, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -25,6 +26,7 @@ from core.cluster.node import NodeState
 from core.cost.types import Prediction
 from gui.bridge import Bridge, Phase
 from gui.inspector import Inspector
+from gui.overview import overview
 from gui.pages.history import HistoryPage
 from gui.pages.model import ModelPage
 from gui.pages.monitor import MonitorPage
@@ -36,6 +38,7 @@ from gui.widgets import units
 from gui.widgets.basics import Banner, IconLabel, Page, button, column, keep_icon, label, row, set_look
 
 ROOM_FOR_INSPECTOR: Final = 1240
+OVERVIEW_MS: Final = 1000
 PAGE_NAMES: Final = ("nodes", "model", "partition", "run", "monitor", "history")
 
 
@@ -69,6 +72,7 @@ class MainWindow(QMainWindow):
         self._connect()
         self._restore(geometry=restore)
         self.show_page("nodes")
+        self._stack.setFocus()
 
     def _entries(self) -> tuple[PageEntry, ...]:
         b = self.bridge
@@ -121,6 +125,15 @@ class MainWindow(QMainWindow):
         self.bridge.errorRaised.connect(self._show_error)
         self.bridge.rerunRequested.connect(lambda _report: self.show_page("run"))
         self._problem_watch()
+        bridge = self.bridge
+        for changed in (bridge.nodesChanged, bridge.speedsChanged, bridge.requestChanged, bridge.released):
+            changed.connect(self._refresh_overview)
+        for told in (bridge.predictionChanged, bridge.profileReady, bridge.phaseChanged, bridge.runFinished):
+            told.connect(lambda _what: self._refresh_overview())
+        self._overview_timer = QTimer(self)
+        self._overview_timer.setInterval(OVERVIEW_MS)
+        self._overview_timer.timeout.connect(self._refresh_overview)
+        self._overview_timer.start()
         QShortcut(QKeySequence("Ctrl+I"), self).activated.connect(self._rail.inspector.toggle)
         QShortcut(QKeySequence.StandardKey.Quit, self).activated.connect(self.close)
 
@@ -143,7 +156,7 @@ class MainWindow(QMainWindow):
         """Bring the page ``name`` (one of PAGE_NAMES) to the front."""
         self._stack.setCurrentWidget(self.pages[name])
         self._rail.mark(name)
-        self._inspector.show_inspection(self._inspections.get(name))  # type: ignore[arg-type]
+        self._refresh_inspector()
 
     def current_page(self) -> str:
         current = self._stack.currentWidget()
@@ -152,7 +165,17 @@ class MainWindow(QMainWindow):
     def _inspect(self, name: str, shown: object) -> None:
         self._inspections[name] = shown
         if self.pages[name] is self._stack.currentWidget():
-            self._inspector.show_inspection(shown)  # type: ignore[arg-type]
+            self._refresh_inspector()
+
+    def _refresh_inspector(self) -> None:
+        """What the page in front has selected, or the overview while it has nothing."""
+        if self._inspector.isVisibleTo(self):
+            shown = self._inspections.get(self.current_page())
+            self._inspector.show_inspection(shown if shown is not None else overview(self.bridge))  # type: ignore[arg-type]
+
+    def _refresh_overview(self) -> None:
+        if self._inspections.get(self.current_page()) is None:
+            self._refresh_inspector()
 
     def _show_inspector(self, shown: bool) -> None:
         QSettings().setValue("window/inspector", shown)
@@ -161,12 +184,15 @@ class MainWindow(QMainWindow):
     def _fit_inspector(self) -> None:
         """In a narrow window the page needs the room more."""
         self._inspector.setVisible(self._rail.inspector.isChecked() and self.width() >= ROOM_FOR_INSPECTOR)
+        self._refresh_inspector()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._fit_inspector()
 
     def _show_error(self, title: str, message: str, hint: str) -> None:
+        if self.pages[self.current_page()].shows(message):
+            return
         self._problem.say(title, f"{message} {hint}".strip(), "bad")
         self._problem_frame.show()
 
@@ -203,6 +229,9 @@ class Rail(QFrame):
         made.setCheckable(True)
         made.clicked.connect(lambda: self._choose(name))
         self._group.addButton(made)
+        made.setParent(self)
+        for before, after in pairwise([*self._buttons.values(), made, self.inspector, self._theme]):
+            QWidget.setTabOrder(before, after)
         self._buttons[name] = made
         self._list.addWidget(made)
 

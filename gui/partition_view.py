@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from PySide6.QtCore import QCoreApplication
@@ -33,11 +33,11 @@ def strategy_words(strategy: str) -> tuple[str, str]:
         SINGLE: (tr("partition", "One node"), tr("partition", "The whole model on one node.")),
         REPLICATE: (
             tr("partition", "Replicate"),
-            tr("partition", "A copy on every node; the free one takes the next items."),
+            tr("partition", "A copy on each; the free one takes the next."),
         ),
         PIPELINE: (
             tr("partition", "Pipeline"),
-            tr("partition", "Each node runs some of the layers and hands on to the next."),
+            tr("partition", "Each runs some layers and hands on."),
         ),
     }
     return words[strategy]
@@ -118,11 +118,15 @@ def ribbon_nodes(bridge: Bridge, request: PlanRequest, prediction: Prediction | 
 
 
 def budget_rows(
-    bridge: Bridge, state: PartitionState, request: PlanRequest | None, prediction: Prediction | None, layers: int
+    bridge: Bridge,
+    state: PartitionState,
+    request: PlanRequest | None,
+    prediction: Prediction | None,
+    layers: int,
+    usable: Collection[NodeId],
 ) -> list[NodeBudgetRow]:
     """A row for each node: those that take part first, in their order."""
     taking = request.nodes if request else ()
-    usable = {node.id for node in bridge.ready_nodes()}
     by_id = {node.id: node for node in bridge.nodes}
     rest = [node for node in state.order if node in by_id and node not in taking]
     predicted = {p.node: p for p in prediction.nodes} if prediction else {}
@@ -200,18 +204,18 @@ def _runs(request: PlanRequest, place: int, layers: int) -> str:
     if request.strategy == SINGLE:
         return _tr("Whole model")
     if request.strategy == REPLICATE:
-        return _tr("Whole model, replica {0}").format(place + 1)
+        return _tr("Replica {0}").format(place + 1)
     if request.cuts is None:
         return _tr("Stage {0}").format(place + 1)
     edges = (0, *request.cuts, layers)
-    return _tr("Stage {0}: layers {1}–{2}").format(place + 1, edges[place] + 1, edges[place + 1])
+    return _tr("Layers {0}–{1}").format(edges[place] + 1, edges[place + 1])
 
 
 def _speed_words(bridge: Bridge, node: Node) -> str:
     speed = bridge.speeds.get(NodeId(node.id))
     if speed is None:
         return _tr("speed not measured yet")
-    return _tr("speed {0} × this machine").format(quantity(speed, 2))
+    return _tr("{0} × this machine").format(quantity(speed, 2))
 
 
 def _memory_share(node: Node | None, predicted: NodePrediction) -> float:
@@ -226,7 +230,7 @@ def verified_words(error: float | None) -> str:
         return _tr("Deployed.")
     if error == 0:
         return _tr("Verified: its outputs are equal to the whole model's, bit for bit.")
-    return _tr("Verified: max error {0} against the whole model.").format(f"{error:.1g}")
+    return _tr("Verified: max error {0} against the whole model.").format(f"{error:.0e}".replace("e-0", "e-"))
 
 
 def node_names(bridge: Bridge, nodes: Sequence[str]) -> str:

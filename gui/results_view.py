@@ -16,6 +16,8 @@ from gui.work import Result
 Array = npt.NDArray[Any]
 BEST: Final = 3
 VALUES_SHOWN: Final = 6
+_CLASSES: Final = re.compile(r"softmax|logit|prob|score|class", re.IGNORECASE)
+"""Names of outputs whose numbers are of classes."""
 _LABEL: Final = re.compile(r"(?:^|[_\-. ])label[_\-=]?([^_\-. ]+)", re.IGNORECASE)
 
 
@@ -76,7 +78,7 @@ def _guesses(outputs: Mapping[str, Array], labels: Sequence[str]) -> tuple[tuple
             return (Guess(_named(int(values.ravel()[0]), labels), float("nan")),), False
     for name, values in outputs.items():
         scores = values.ravel()
-        if values.ndim <= 1 and scores.size >= 2 and scores.dtype.kind == "f" and (labels or name.endswith("/softmax")):
+        if values.ndim <= 1 and scores.size >= 2 and scores.dtype.kind == "f" and (labels or _CLASSES.search(name)):
             order = np.argsort(-scores, kind="stable")
             return _best(scores[order], order, labels), is_share(scores)
     return (), False

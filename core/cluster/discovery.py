@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 PROBE_TYPE: Final = "_sbprobe._tcp.local."
 PROBE_SECONDS: Final = 3.0
+_PROBE_TTL: Final = 10
 _RESOLVE_MS: Final = 3000
+_LOOK_SECONDS: Final = 5.0
+"""How often to look whether the machine's addresses have changed: a cable, another Wi-Fi."""
 BY_ADDRESS: Final = 'Add nodes by address instead ("Add by address", or --node HOST:PORT).'
 
 
@@ -54,6 +57,7 @@ class Discovery:
         self._ids: dict[str, NodeId] = {}
         self._probe_seen = threading.Event()
         self._closing = threading.Event()
+        self._told = ""
         self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
 
     def start(self) -> None:
@@ -67,25 +71,35 @@ class Discovery:
         self._thread.join()
 
     def _run(self) -> None:
-        try:
-            with contextlib.closing(Zeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.V4Only)) as zeroconf:
-                self._browse(zeroconf)
-        except (OSError, ZeroconfError) as error:
-            if not self._closing.is_set():
-                self._problem(f"mDNS does not work on this machine ({error or type(error).__name__}). {BY_ADDRESS}")
+        """One turn for each set of addresses that this machine has: zeroconf binds to those there are at its start."""
+        while not self._closing.is_set():
+            addresses = own_addresses()
+            try:
+                self._browse(addresses)
+            except (OSError, ZeroconfError, RuntimeError) as error:  # RuntimeError: no interface at all
+                self._set_problem(multicast_problem(error if own_networks() else None))
+            while own_addresses() == addresses and not self._closing.wait(_LOOK_SECONDS):
+                pass
 
-    def _browse(self, zeroconf: Zeroconf) -> None:
-        ServiceBrowser(zeroconf, [SERVICE_TYPE, PROBE_TYPE], handlers=[self._changed])
-        probe = probe_service(_own_addresses())
-        zeroconf.register_service(probe, ttl=10)
-        if not self._probe_seen.wait(PROBE_SECONDS):
-            self._problem(multicast_problem())
-            self._probe_seen.wait()
-            if not self._closing.is_set():
-                self._problem("")
-        if not self._closing.is_set():
-            zeroconf.unregister_service(probe)
-        self._closing.wait()
+    def _browse(self, addresses: Sequence[str]) -> None:
+        """Until the machine's addresses change. Raises what zeroconf raises."""
+        self._probe_seen.clear()
+        if self._closing.is_set():
+            return
+        with contextlib.closing(Zeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.V4Only)) as zeroconf:
+            ServiceBrowser(zeroconf, [SERVICE_TYPE, PROBE_TYPE], handlers=[self._changed])
+            probe = probe_service(addresses)
+            zeroconf.register_service(probe, ttl=_PROBE_TTL)
+            if not self._probe_seen.wait(PROBE_SECONDS):
+                self._set_problem(multicast_problem())
+            while own_addresses() == addresses and not self._closing.wait(_LOOK_SECONDS):
+                if self._probe_seen.is_set():
+                    self._set_problem("")
+
+    def _set_problem(self, words: str) -> None:
+        if words != self._told and not self._closing.is_set():
+            self._told = words
+            self._problem(words)
 
     def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         if service_type == PROBE_TYPE:
@@ -152,9 +166,12 @@ def own_networks() -> tuple[ipaddress.IPv4Network, ...]:
     return tuple(found)
 
 
-def multicast_problem() -> str:
+def multicast_problem(error: Exception | None = None) -> str:
+    """Why nodes are not found by themselves, and what to do instead."""
     if not own_networks():
         return f"This machine has no network connection, so no nodes are found by themselves. {BY_ADDRESS}"
+    if error is not None:
+        return f"mDNS does not work on this machine ({str(error) or type(error).__name__}). {BY_ADDRESS}"
     return (
         "Multicast does not come through on this machine (its own mDNS probe was not seen within "
         f"{PROBE_SECONDS:.0f} s): a firewall that blocks UDP port 5353, or a network without multicast. {BY_ADDRESS}"
@@ -174,10 +191,11 @@ def probe_service(addresses: Sequence[str]) -> ServiceInfo:
     )
 
 
-def _own_addresses() -> list[str]:
-    return [
+def own_addresses() -> tuple[str, ...]:
+    """IPv4 addresses of this machine but loopback."""
+    return tuple(
         address.address
         for addresses in psutil.net_if_addrs().values()
         for address in addresses
         if address.family == socket.AF_INET and not address.address.startswith("127.")
-    ]
+    )

@@ -16,7 +16,15 @@ from core.cluster.node import Node
 from core.commands.choosing import chosen_nodes
 from core.commands.opening import open_model
 from core.commands.output import Progress, note, print_json, print_table
-from core.commands.planning import Choice, Costs, candidates, default_micro_batch, measure, own_speeds_sum
+from core.commands.planning import (
+    Choice,
+    Costs,
+    candidates,
+    check_request,
+    default_micro_batch,
+    measure,
+    own_speeds_sum,
+)
 from core.commands.stopping import stop_on_interrupt
 from core.model.graph import Model
 from core.plan.form import NodeId
@@ -74,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
     with Progress() as progress, stop_on_interrupt() as stop:
         progress.step("Opening the model")
         model, _ = open_model(options.model, progress)
+        check_request(options, model)
         with chosen_nodes(options, progress, stop) as (cluster, nodes):
             report = _bench(options, model, cluster, nodes, progress, stop)
         progress.clear()

@@ -125,6 +125,6 @@ def _probe(address: str) -> str | None:
             announcing.register_service(probe, ttl=10)
             arrived = seen.wait(PROBE_SECONDS)
             announcing.unregister_service(probe)
-    except (OSError, ZeroconfError) as error:
+    except (OSError, ZeroconfError, RuntimeError) as error:
         return f"mDNS cannot be used: {error or type(error).__name__}"
     return None if arrived else f"an mDNS probe from {address} was not seen within {PROBE_SECONDS:.0f} s"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.commands.output import Progress
-from core.commands.planning import load_plan
+from core.commands.planning import check_request, load_plan
 from core.errors import SinkError
 from core.model.graph import Model
 from core.model.library import LibraryEntry, resolve_model
@@ -46,6 +46,7 @@ def open_work(options: argparse.Namespace, progress: Progress) -> Iterator[Work]
     base, entry = open_model(options.model, progress)
     processing = _processing(options, base, entry)
     model = apply_processing(base, processing)
+    check_request(options, model)
     source = open_source(options.input, model)
     plan = load_plan(options.plan, model) if options.plan is not None else None
     sink = open_sink(options.output, processing.labels or (entry.labels if entry else ())) if options.output else None

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from core import __version__
+from core.cluster.reach import parse_address
+from core.errors import InputError
 
 _EXAMPLES: Final = """\
 examples:
@@ -108,6 +110,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
+    parser.set_defaults(strategy=None)
     _add_node_choice(parser)
     _add_batch(parser)
     parser.add_argument(
@@ -118,7 +121,12 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--node", action="append", default=[], metavar="HOST:PORT", help="also look at this address (repeat)"
+        "--node",
+        type=_address,
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="also look at this address (repeat)",
     )
     _add_wait(parser, 4.0)
 
@@ -132,9 +140,7 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="an .onnx file, or a model of the library (digits-cnn, resnet50)"
-    )
+    parser.add_argument("model", metavar="MODEL", help="an .onnx file, or a model of the library: digits-cnn, resnet50")
 
 
 def _add_strategy(parser: argparse._ActionsContainer) -> None:
@@ -150,7 +156,7 @@ def _add_node_choice(parser: argparse.ArgumentParser) -> None:
         help="start N throw-away agents on this machine, one thread each",
     )  # fmt: skip
     where.add_argument(
-        "--node", action="append", default=[], metavar="HOST:PORT", help="a node by its address (repeat)"
+        "--node", type=_address, action="append", default=[], metavar="HOST:PORT", help="a node by its address (repeat)"
     )
 
 
@@ -193,6 +199,14 @@ class _Whole:
 
 
 _whole = _Whole
+
+
+def _address(text: str) -> str:
+    try:
+        parse_address(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from core.commands.choosing import chosen_nodes
 from core.commands.opening import open_model
 from core.commands.output import Progress, note, print_json, print_table
-from core.commands.planning import Choice, as_predicted, choose, default_micro_batch, measure, save_plan
+from core.commands.planning import Choice, as_predicted, check_request, choose, default_micro_batch, measure, save_plan
 from core.commands.stopping import stop_on_interrupt
 from core.errors import SinkError
 from core.plan.form import NodeId, Shard
@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
             _check_save(options.save)
         progress.step("Opening the model")
         model, _ = open_model(options.model, progress)
+        check_request(options, model)
         with chosen_nodes(options, progress, stop) as (cluster, nodes):
             batch = default_micro_batch(model, options.batch)
             costs = measure(model, batch, cluster, nodes, progress, stop)

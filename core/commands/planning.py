@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,17 @@ def default_micro_batch(model: Model, wanted: int | None, *, items: int | None =
         return wanted  # compile_plan says in words when the model does not take it
     few = MICRO_BATCH if items is None else max(1, items // (2 * nodes))
     return micro_batch_for(model, min(MICRO_BATCH, few))
+
+
+def check_request(options: argparse.Namespace, model: Model) -> None:
+    """Raises PlanError for a strategy that does not exist or a batch the model does not take, before anything starts."""
+    strategy = options.strategy
+    if strategy not in (None, AUTO, *STRATEGIES):
+        raise PlanError(f"There is no strategy '{strategy}'.", hint=f"Choose from {', '.join((AUTO, *STRATEGIES))}.")
+    if options.batch is not None and micro_batch_for(model, options.batch) != options.batch:
+        own = model.fixed_batch
+        why = f"has a fixed batch of {own}" if own is not None else "takes one item at a time"
+        raise PlanError(f"{model.name} {why}: --batch {options.batch} does not fit.", hint="Leave --batch out.")
 
 
 def measure(

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,7 +31,7 @@ from core.model.graph import Model
 from core.paths import cache_dir
 from core.plan.extract import LayerGraph, layer_graph, stages, whole
 
-REVISION: Final = 1
+REVISION: Final = 2
 """Raised when profiles are measured otherwise, so that those in the cache are not taken any more."""
 MOST_SEGMENTS: Final = 24
 SEGMENT_SECONDS: Final = 1e-3
@@ -40,8 +40,10 @@ WHOLE_SECONDS: Final = 0.5
 """Time spent on runs of the whole model, beyond the fewest."""
 SEGMENTS_SECONDS: Final = 1.0
 """The same for all segments together."""
-LEAST_SHARE: Final = 1e-7
-"""Seconds of a layer for which the runtime shows no time."""
+LEAST_SECONDS: Final = 1e-7
+"""Of a layer for which the runtime shows no time."""
+LEAST_INSIDE: Final = 0.25
+"""Share of a segment's time that is its own, however wide its borders are."""
 
 
 def profile_model(
@@ -85,16 +87,19 @@ def _measure(
     base = measured_base_bytes()
     graph = layer_graph(model)
     if not graph.needs:
-        return Profile(model.sha256, batch, threads, (), LEAST_SHARE, base)
+        return Profile(model.sha256, batch, threads, (), LEAST_SECONDS, base)
     guess = np.array(estimated_profile(model, batch).layer_seconds)
     total = None
     if _fits_whole(model):
         total = Segment(model, whole(graph), threads).time(dict(feed), WHOLE_SECONDS, check)
     report(0.3)
     cuts = _segment_cuts(model, batch, guess, total)
-    seconds = _layer_seconds(model, batch, graph, cuts, dict(feed), guess, threads, report, check)
+    timed = _time_segments(model, batch, graph, cuts, dict(feed), guess, threads, report, check)
     if total is None:
-        total = float(seconds.sum())
+        total = sum(segment.seconds for segment in timed)
+    seconds = np.full(len(graph.needs), LEAST_SECONDS)
+    for segment, inside in zip(timed, _without_borders(timed, total), strict=True):
+        seconds[list(segment.layers)] = np.maximum(inside * segment.shares, LEAST_SECONDS)
     seconds *= total / seconds.sum()
     return Profile(model.sha256, batch, threads, tuple(float(s) for s in seconds), total, base)
 
@@ -122,7 +127,18 @@ def _segment_cuts(model: Model, batch: int, guess: np.ndarray, total: float | No
     return sorted(set(chosen))
 
 
-def _layer_seconds(
+class _Timed(NamedTuple):
+    """One segment as measured."""
+
+    layers: tuple[int, ...]
+    shares: np.ndarray
+    """Of each layer in the segment's time; they add up to 1."""
+    seconds: float
+    border_bytes: int
+    """What comes from other segments and goes to them."""
+
+
+def _time_segments(
     model: Model,
     batch: int,
     graph: LayerGraph,
@@ -132,14 +148,14 @@ def _layer_seconds(
     threads: int,
     report: Callable[[float], None],
     check: Callable[[], None],
-) -> np.ndarray:
-    """Seconds of each layer, segment by segment; ``values`` holds the feed and collects what crosses."""
+) -> list[_Timed]:
+    """Time the segments in order; ``values`` holds the feed and collects what crosses."""
     node_names = {layer.name: layer.index for layer in model.layers(batch)}
     at = tables(model, batch).cuts
     bounds = (0, *cuts, len(graph.needs))
     fragments = stages(graph, bounds, ((), *(at[position - 1].recomputed for position in cuts)))
     last_reader = {name: index for index, fragment in enumerate(fragments) for name in fragment.inputs}
-    seconds = np.full(len(graph.needs), LEAST_SHARE)
+    timed = []
     for index, (fragment, (first, last)) in enumerate(zip(fragments, pairwise(bounds), strict=True)):
         check()
         segment = Segment(model, fragment, threads)
@@ -150,11 +166,27 @@ def _layer_seconds(
         share = np.array([0.0 if layer in graph.fixed else unfused.get(layer, 0.0) for layer in own])
         if share.sum() <= 0:
             share = guess[own]
-        seconds[own] = np.maximum(taken * share / share.sum(), LEAST_SHARE)
+        border = [name for name in fragment.inputs if name in graph.producer]
+        border += [name for name in fragment.outputs if last_reader.get(name, -1) > index]
+        timed.append(_Timed(tuple(own), share / share.sum(), taken, sum(values[name].nbytes for name in border)))
         for name in [name for name in values if last_reader.get(name, -1) <= index]:
             del values[name]
         report(0.3 + 0.7 * (index + 1) / len(fragments))
-    return seconds
+    return timed
+
+
+def _without_borders(timed: Sequence[_Timed], total: float) -> np.ndarray:
+    """Seconds of each segment inside the whole model.
+
+    What the segments take together beyond the whole model is the price of their borders: tensors brought into the order
+    that kernels want and back, fusions that a border divides. It is taken off by the bytes that cross.
+    """
+    seconds = np.array([segment.seconds for segment in timed])
+    border = np.array([segment.border_bytes for segment in timed], np.float64)
+    excess = seconds.sum() - total
+    if excess <= 0 or border.sum() == 0:
+        return seconds
+    return np.asarray(np.maximum(seconds - excess * border / border.sum(), LEAST_INSIDE * seconds))
 
 
 def _cached_at(model: Model, batch: int, threads: int, dims: Mapping[str, int] | None) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from core.cost.clock import compute_clock
 from core.model.graph import Model
 from core.model.session import aligned
 from core.plan.extract import Fragment
@@ -46,12 +47,13 @@ class Segment:
         feed = {port.name: values[port.name] for port in self._graph.inputs}
         names = [port.name for port in self._graph.outputs]
         values.update(zip(self._graph.output_values, session.run(names, feed), strict=True))
+        clock = compute_clock(self._threads)
         taken: list[float] = []
         while len(taken) < FEWEST_RUNS or (sum(taken) < seconds and len(taken) < MOST_RUNS):
             check()
-            begun = time.perf_counter()
+            begun = clock()
             session.run(names, feed)
-            taken.append(time.perf_counter() - begun)
+            taken.append(clock() - begun)
         return statistics.median(taken)
 
     def operator_seconds(self, values: Values, node_names: Mapping[str, int]) -> dict[int, float]:
@@ -68,11 +70,11 @@ class Segment:
             session = self._session(options)
             begun = time.perf_counter()
             runs = 0
-            while runs < 2 or (time.perf_counter() - begun < PROFILED_SECONDS and runs < MOST_PROFILED_RUNS):
+            while runs < FEWEST_RUNS or (time.perf_counter() - begun < PROFILED_SECONDS and runs < MOST_PROFILED_RUNS):
                 session.run(None, feed)
                 runs += 1
             events = json.loads(Path(session.end_profiling()).read_bytes())
-        return _median_by_layer(events, node_names)
+        return _least_by_layer(events, node_names)
 
     def _options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -91,12 +93,12 @@ class Segment:
         return ort.InferenceSession(self._graph.data, options, providers=["CPUExecutionProvider"])
 
 
-def _median_by_layer(events: list[dict[str, Any]], node_names: Mapping[str, int]) -> dict[int, float]:
-    """Median over the runs of each node's kernel time, in seconds."""
+def _least_by_layer(events: list[dict[str, Any]], node_names: Mapping[str, int]) -> dict[int, float]:
+    """Each node's kernel time in seconds, of the run in which it was least disturbed."""
     found: dict[int, list[float]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and (name := str(event.get("name", ""))).endswith("_kernel_time"):
             layer = node_names.get(name.removesuffix("_kernel_time"))
             if layer is not None:
                 found[layer].append(float(event["dur"]) * 1e-6)
-    return {layer: statistics.median(durations) for layer, durations in found.items()}
+    return {layer: min(durations) for layer, durations in found.items()}

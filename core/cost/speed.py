@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from typing import Final
 
 import numpy as np
 import onnxruntime as ort
 from onnx import NodeProto, TensorProto, checker, helper, numpy_helper
 
+from core.cost.clock import compute_clock
 from core.plan.form import Port
 
 CHANNELS: Final = 64
@@ -83,9 +83,10 @@ def local_speed_seconds(threads: int = 1, repeats: int = 7) -> float:
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     feed = {port.name: np.zeros([dim or 1 for dim in port.shape or ()], port.dtype) for port in inputs}
     session.run(None, feed)
+    clock = compute_clock(threads)
     seconds = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        begun = clock()
         session.run(None, feed)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(clock() - begun)
     return statistics.median(seconds)

@@ -21,6 +21,7 @@ _RUNTIME_DOMAINS: Final = frozenset(
         "com.microsoft.experimental", "com.microsoft.nchwc", "com.ms.internal.nhwc",
     }
 )  # fmt: skip
+_AGAIN: Final = "Export the model again."
 _OTHER_OPSET: Final = "Export it again with another operator set (opset_version)."
 
 
@@ -41,7 +42,29 @@ def check_proto(proto: onnx.ModelProto, name: str) -> None:
     for node in _nodes(proto.graph):
         if (node.domain, node.op_type) not in own:
             _check_operator(node, opset, name)
+    _check_values(proto.graph, frozenset(), name)
     _check_types(proto, name)
+
+
+def _check_values(graph: onnx.GraphProto, outer: frozenset[str], name: str) -> None:
+    """Whatever is used is made somewhere in the graph or around it."""
+    known = outer | {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    known |= {output for node in graph.node for output in node.output}
+    for node in graph.node:
+        for used in node.input:
+            if used and used not in known:
+                raise ModelError(f"{name} is damaged: {_where(node)} uses '{used}', which nothing makes.", hint=_AGAIN)
+        for attribute in node.attribute:
+            for subgraph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+                _check_values(subgraph, known, name)
+    for value in graph.output:
+        if value.name not in known:
+            raise ModelError(f"{name} is damaged: nothing makes its output '{value.name}'.", hint=_AGAIN)
+
+
+def _where(node: onnx.NodeProto) -> str:
+    return f"node '{node.name}'" if node.name else f"the node that makes '{node.output[0] if node.output else '?'}'"
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -56,7 +79,9 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _check_operator(node: onnx.NodeProto, opset: int | None, name: str) -> None:
-    where = f"node '{node.name}'" if node.name else f"the node that makes '{node.output[0] if node.output else '?'}'"
+    where = _where(node)
+    if not isinstance(node.op_type, str) or not isinstance(node.domain, str):  # protobuf gives bytes for damaged text
+        raise ModelError(f"{name} is damaged: {where} has no readable operator.", hint=_AGAIN)
     if node.domain not in _ONNX_DOMAINS:
         if node.domain not in _RUNTIME_DOMAINS:
             raise ModelError(
@@ -66,7 +91,7 @@ def _check_operator(node: onnx.NodeProto, opset: int | None, name: str) -> None:
             )
         return
     if opset is None:
-        raise ModelError(f"{name} does not say which ONNX operator set it uses.", hint="Export the model again.")
+        raise ModelError(f"{name} does not say which ONNX operator set it uses.", hint=_AGAIN)
     if not onnx.defs.has(node.op_type):
         raise ModelError(
             f"{name} uses operator {node.op_type} ({where}), which ONNX does not have.",
@@ -128,11 +153,15 @@ def check_runnable(model: ir.Model, name: str) -> None:
 
 
 _MISSING: Final = re.compile(r"Could not find an implementation for (\w+)\((\d+)\) node with name '([^']*)'")
+_NEWER: Final = re.compile(r"Opset (\d+) is under development.*till opset (\d+)", re.DOTALL)
 _UNREGISTERED: Final = re.compile(r"(?:Fatal error: |No Op registered for )([\w.:]+)")
 
 
 def _in_words(error: str, name: str) -> str:
     missing, unregistered = _MISSING.search(error), _UNREGISTERED.search(error)
+    newer = _NEWER.search(error)
+    if newer:
+        return f"{name} uses ONNX operator set {newer[1]}; onnxruntime {ort.__version__} runs sets up to {newer[2]}."
     if missing:
         operator, opset, node = missing.groups()
         return (

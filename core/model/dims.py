@@ -161,6 +161,15 @@ class Axes(Struct, frozen=True):
             found[info.name] = tuple(1 if size is None else size for size in shape)
         return found
 
+    def sizes_in(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """The sizes by name that inputs of these shapes have; defaults for names that none of them shows."""
+        found = dict(self.defaults)
+        for info in self.inputs:
+            for dim, size in zip(info.dims, shapes.get(info.name, ()), strict=False):
+                if isinstance(dim, str) and dim in found:
+                    found[dim] = size
+        return found
+
     def name_at(self, batch: int, one: int, other: int) -> int | str | None:
         """What a dimension is called that is ``one`` at ``batch`` and the defaults and ``other`` at twice these."""
         if one == other:

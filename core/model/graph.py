@@ -98,6 +98,10 @@ class Model:
             return None
         return tuple(zip(one, other, strict=True))
 
+    def dims_of(self, feed: Mapping[str, np.ndarray]) -> dict[str, int]:
+        """The sizes of the dynamic dimensions other than the batch in a feed, as the other methods take them."""
+        return self._axes.sizes_in({name: array.shape for name, array in feed.items()})
+
     def random_feed(self, items: int, seed: int = 0, dims: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
         """Inputs the model can run on: ids within the table they index, masks of ones, normal floats; same by seed.
 

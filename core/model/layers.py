@@ -68,12 +68,22 @@ _SCOPES = ("pkg.torch.onnx.name_scopes", "pkg.onnxscript.name_scopes")
 _WORD = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
 
+def _relative(scopes: list[str]) -> list[str]:
+    """["model", "model.h", "model.h.0"] -> ["model", "h", "h.0"], for a bare number says little."""
+    short: list[str] = []
+    for index, scope in enumerate(scopes):
+        outer = f"{scopes[index - 1]}." if index else ""
+        own = scope.removeprefix(outer)
+        short.append(f"{short[-1]}.{own}" if own.isdigit() and short else own)
+    return short
+
+
 def module_path(node: ir.Node) -> str:
     """Where the exporter's module tree holds this node: "layer1/layer1.0/conv1"; "" where the file does not tell."""
     for key in _SCOPES:
         if key in node.metadata_props:
             names = [a or b for a, b in _WORD.findall(node.metadata_props[key])]
-            return "/".join(name for name in names[:-1] if name)
+            return "/".join(_relative([name for name in names[:-1] if name]))
     if "namespace" in node.metadata_props:
         parts = [part.split(":")[0].strip() for part in node.metadata_props["namespace"].split("/")]
         return "/".join(part for part in parts[:-1] if part)

@@ -31,7 +31,7 @@ def open_model(path: str | Path) -> Model:
         sha256 = model_sha256(path, data_files)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
-    graph = clean(_to_ir(proto, path.name))
+    graph = _clean(_to_ir(proto, path.name), path.name)
     check_runnable(graph, path.name)
     return Model(graph, name=path.stem, sha256=sha256, path=path, original=path)
 
@@ -41,8 +41,7 @@ def model_from_ir(graph: ir.Model, *, name: str, sha256: Sha256, path: Path | No
 
     ``path`` is for people: the file the graph was once read from. Raises ModelError where onnxruntime could not run it.
     """
-    clean(graph)
-    check_runnable(graph, name)
+    check_runnable(_clean(graph, name), name)
     return Model(graph, name=name, sha256=sha256, path=path)
 
 
@@ -53,6 +52,13 @@ def _check_path(path: Path) -> None:
         raise ModelError(f"There is no file {path}.", hint="Check the path.")
     if not path.is_file():
         raise ModelError(f"{path} is not a regular file.")
+
+
+def _clean(graph: ir.Model, name: str) -> ir.Model:
+    try:
+        return clean(graph)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{name} is damaged: {first_line(str(error))}", hint="Export the model again.") from error
 
 
 def _to_ir(proto: onnx.ModelProto, name: str) -> ir.Model:

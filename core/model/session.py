@@ -128,10 +128,18 @@ def start_session(model: ir.Model, *, threads: int = 0, extra_outputs: Iterable[
         tensor = value.const_value
         if tensor is not None and is_large(value) and is_plain(tensor):
             names.append(value.name)
-            values.append(ort.OrtValue.ortvalue_from_numpy(aligned(tensor.numpy())))
+            values.append(ort.OrtValue.ortvalue_from_numpy(aligned(mapped(tensor))))
     if names:
         options.add_external_initializers(names, values)
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def mapped(tensor: ir.TensorProtocol) -> np.ndarray:
+    """The tensor's values; those in a file are mapped anew, since onnx_ir's own mapping is not for several threads."""
+    if not isinstance(tensor, ir.ExternalTensor) or tensor.size == 0:
+        return tensor.numpy()
+    dtype = np.dtype(tensor.dtype.numpy()).newbyteorder("<")
+    return np.memmap(tensor.path, dtype, mode="r", offset=tensor.offset or 0, shape=tuple(tensor.shape.numpy()))
 
 
 def aligned(array: np.ndarray) -> np.ndarray:

@@ -42,7 +42,10 @@ def infer(base: onnx.ModelProto, inputs: Mapping[str, Sequence[int | str | None]
     for value in proto.graph.input:
         if value.name in inputs:
             _set_dims(value, inputs[value.name])
-    inferred = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        inferred = proto  # nothing is known then but the inputs; the rest is measured by running
     graph = inferred.graph
     known: Known = {tensor.name: (tuple(tensor.dims), _dtype(tensor.data_type)) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):

@@ -50,6 +50,7 @@ Array = npt.NDArray[Any]
 
 PROGRESS_SECONDS = 0.1
 LAST_TELEMETRY_SECONDS = 0.5
+KEPT_BYTES = 128 * 2**20
 _job_numbers = itertools.count(time.time_ns() & 0x3FFFFFFF)
 
 
@@ -249,6 +250,13 @@ def _lost(node: NodeId, name: str, reason: str) -> NodeWasLost:
 
 
 def _repeated(source: Source, size: int, repeat: int) -> Iterator[Batch]:
-    for _ in range(repeat):
-        yield from source.batches(size)
-
+    """All batches, ``repeat`` times. Small sources are decoded once; those that do not fit in KEPT_BYTES every time."""
+    kept: list[Batch] = []
+    room = KEPT_BYTES if repeat > 1 else 0
+    for batch in source.batches(size):
+        room -= sum(array.nbytes for array in batch.feed.values())
+        if room >= 0:
+            kept.append(batch)
+        yield batch
+    for _ in range(repeat - 1):
+        yield from kept if room >= 0 else source.batches(size)

@@ -15,9 +15,9 @@ from core.errors import ShardboardError
 from core.model.types import Layer, TensorInfo
 from gui.bridge import Bridge
 from gui.inspector import Inspection
-from gui.theme import XL, XS, L, M, S
+from gui.theme import XL, XS, L, M
 from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row, set_look
-from gui.widgets.formats import count
+from gui.widgets.formats import count, grouped
 from gui.widgets.layer_list import LayerList, TreeRow, shape_text
 from gui.widgets.library_list import LibraryList
 from gui.widgets.units import DASH, nbytes, percent
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from core.model.graph import Model
     from core.model.library import LibraryEntry
 
-LIBRARY_WIDTH = 292
+LIBRARY_WIDTH = 256
 TENSORS_SHOWN = 3
 
 
@@ -72,14 +72,14 @@ class ModelPage(Page):
         choose = button(self.tr("Open ONNX file…"), self.choose_file, role="primary", icon="folder")
         choose.setShortcut("Ctrl+O")
         self.tools.addWidget(choose)
-        left = Card(self.tr("Library"), margin=S)
+        left = Card(self.tr("Library"), margin=M)
         left.setFixedWidth(LIBRARY_WIDTH)
         left.body.addWidget(self._library, 1)
         left.body.addWidget(label(self.tr("or drop an .onnx file anywhere on this page"), "small", wrap=True))
         self._busy.setRange(0, 0)
         self._busy.hide()
         left.body.addWidget(self._busy)
-        left.heading.setContentsMargins(S, 0, 0, 0)
+        left.heading.setContentsMargins(XS, XS, 0, 0)
         work = Card(self.tr("Work over the depth"), self.tr("multiply-adds of each layer, first layer on the left"))
         work.body.addWidget(self._overview)
         layers = Card(self.tr("Layers"), "", margin=L)
@@ -118,6 +118,9 @@ class ModelPage(Page):
         """Open a path or a key of the library."""
         self._banner.clear()
         self._bridge.openModel(text)
+
+    def shows(self, message: str) -> bool:
+        return self._banner.says(message)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if _dropped(event) is not None:
@@ -186,8 +189,8 @@ class ModelPage(Page):
         total = sum(known.macs for known in self._layers)
         share = percent(chosen.macs / total, 1) if total else DASH
         rows: list[tuple[str, str | None]] = [
-            (self.tr("Parameters"), f"{chosen.parameters:,}"),
-            (self.tr("Multiply-adds"), f"{chosen.macs:,}"),
+            (self.tr("Parameters"), grouped(chosen.parameters)),
+            (self.tr("Multiply-adds"), grouped(chosen.macs)),
             (self.tr("Share of the work"), share),
         ]
         if layer is None:
@@ -222,7 +225,7 @@ class Facts(Card):
         names = (
             ("parameters", self.tr("Parameters")),
             ("weights", self.tr("Weights")),
-            ("macs", self.tr("Multiply-adds per item")),
+            ("macs", self.tr("Multiply-adds")),
             ("layers", self.tr("Layers")),
             ("opset", self.tr("Opset")),
             ("hash", self.tr("SHA-256")),
@@ -254,7 +257,7 @@ class Facts(Card):
             "parameters": count(sum(layer.parameters for layer in layers)),
             "weights": nbytes(sum(layer.parameter_bytes for layer in layers)),
             "macs": count(sum(layer.macs for layer in layers)),
-            "layers": f"{len(layers)}",
+            "layers": grouped(len(layers)),
             "opset": str(model.opset),
             "hash": f"{model.sha256[:12]}…",
         }

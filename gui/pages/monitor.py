@@ -64,7 +64,9 @@ class MonitorPage(Page):
         self._queue = TimePlot(tr("Queue, micro-batches"), units.compact, floor=4.0)
         self._cpu = TimePlot(tr("CPU of the agent, cores"), units.compact, floor=1.0)
         self._memory = TimePlot(tr("Memory of the agent"), units.nbytes, floor=64 * 2.0**20, ceiling=binary_ceiling)
-        self._network = TimePlot(tr("Tensors in and out"), units.bits_per_s, floor=1e5 / 8, ceiling=bit_ceiling)
+        self._network = TimePlot(
+            tr("Tensors in and out, bit/s"), lambda rate: units.compact(rate * 8), floor=1e5 / 8, ceiling=bit_ceiling
+        )
         self._node_plots = (self._cpu, self._memory, self._network, self._queue)
         self._rate.curve("measured", partial(_token, "accent"))
         self._rate.curve("predicted", partial(_token, "faint"))

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence, QUndoCommand, QUndoStack
-from PySide6.QtWidgets import QButtonGroup, QSpinBox, QStackedWidget, QWidget
+from PySide6.QtWidgets import QButtonGroup, QStackedWidget, QWidget
 
-from core.cost.types import Prediction, Profile
-from core.errors import ShardboardError
-from core.model.types import Cut, Layer
+from core.cost.types import Prediction
 from core.plan.form import NodeId, PlanRequest
 from core.run.report import RunReport
 from gui import partition_view as view
-from gui import work
 from gui.bridge import Bridge, Phase
 from gui.inspector import Inspection
+from gui.partition_plans import PartitionPlans
 from gui.partition_state import PIPELINE, SINGLE, STRATEGIES, PartitionState
 from gui.theme import XS, L, M, S
 from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
 from gui.widgets.deploy_progress import DeployRows
+from gui.widgets.fields import spin_box
 from gui.widgets.formats import count
 from gui.widgets.layer_list import shape_text
 from gui.widgets.node_budget import NodeBudget
 from gui.widgets.ribbon import Ribbon
-from gui.widgets.ribbon_model import RibbonModel
 from gui.widgets.strategy_card import StrategyCard
 from gui.widgets.units import nbytes, percent, seconds
 
@@ -83,14 +80,7 @@ class PartitionPage(Page):
         self._bridge = bridge
         self._state = PartitionState()
         self._undo = QUndoStack(self)
-        self._layers: tuple[Layer, ...] = ()
-        self._cuts: tuple[Cut, ...] = ()
-        self._ribbon_model: RibbonModel | None = None
-        self._balanced: dict[tuple[object, ...], tuple[int, ...]] = {}
-        self._balancing: set[tuple[object, ...]] = set()
-        self._predictions: dict[str, Prediction | None] = {}
-        self._predicted_for: tuple[object, ...] = ()
-        self._layers_wanted: tuple[object, ...] = ()
+        self._plans = PartitionPlans(bridge, self)
         self._build()
         self._connect()
         if bridge.model is not None:
@@ -173,11 +163,7 @@ class PartitionPage(Page):
         card = Card(self.tr("Layers"))
         self._ribbon = Ribbon()
         self._scale_words = card.hint
-        self._items = QSpinBox()
-        self._items.setRange(1, MOST_ITEMS)
-        self._items.setKeyboardTracking(False)
-        self._items.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._items.setAccessibleName(self.tr("Items in a micro-batch"))
+        self._items = spin_box(1, MOST_ITEMS, 1, self.tr("Items in a micro-batch"))
         self._balance = button(self.tr("Balance"), self.balance, icon="balance")
         self._balance.setToolTip(
             self.tr("Put the cuts where the slowest stage is fastest; a double click does the same")
@@ -205,7 +191,6 @@ class PartitionPage(Page):
         bridge.nodesChanged.connect(self._refresh)
         bridge.speedsChanged.connect(self._refresh)
         bridge.modelOpened.connect(self._model_opened)
-        bridge.profileReady.connect(self._profile_ready)
         bridge.profileProgress.connect(self._show_scale)
         bridge.profileFailed.connect(lambda _message: self._show_scale(-1.0))
         bridge.phaseChanged.connect(self._phase_changed)
@@ -214,10 +199,13 @@ class PartitionPage(Page):
         bridge.deployFailed.connect(self._deploy_failed)
         bridge.released.connect(self._refresh)
         bridge.rerunRequested.connect(self._adopt)
+        self._plans.changed.connect(self._refresh)
+        self._plans.ribbonChanged.connect(self._show_ribbon)
+        self._plans.failed.connect(self._refuse)
         self._group.buttonClicked.connect(self._choose_strategy)
         self._ribbon.cutsMoved.connect(self._preview)
         self._ribbon.cutsChanged.connect(self._cuts_changed)
-        self._ribbon.refused.connect(self._refusal.setText)
+        self._ribbon.refused.connect(self._refuse)
         self._ribbon.balanceRequested.connect(self.balance)
         self._ribbon.layerPicked.connect(self._inspect_layer)
         self._ribbon.nodeDropped.connect(self._node_dropped)
@@ -225,6 +213,9 @@ class PartitionPage(Page):
         self._budget.moved.connect(self._move)
         self._items.valueChanged.connect(self._items_changed)
         self._undo.indexChanged.connect(self._show_undo)
+
+    def shows(self, message: str) -> bool:
+        return self._bad.says(message)
 
     # ---------------------------------------------------------------- edits
 
@@ -238,6 +229,10 @@ class PartitionPage(Page):
         self._state = state.seen(seen)
         self._refusal.clear()
         self._refresh()
+
+    def _refuse(self, words: str) -> None:
+        self._refusal.setText(words)
+        self._below.show()
 
     def _choose_strategy(self, card: StrategyCard) -> None:
         self._edit(self._state.with_strategy(card.strategy), self.tr("choose a strategy"))
@@ -259,16 +254,18 @@ class PartitionPage(Page):
         self._refresh()
 
     def _move(self, node_id: str, steps: int) -> None:
-        self._edit(self._state.moved(NodeId(node_id), steps, self._usable()), self.tr("change the order of nodes"))
+        self._edit(
+            self._state.moved(NodeId(node_id), steps, self._plans.usable()), self.tr("change the order of nodes")
+        )
 
     def _node_dropped(self, node_id: str, stage: int) -> None:
         node = NodeId(node_id)
-        if node not in self._usable():
-            self._refusal.setText(self.tr("{0} is not ready.").format(self._bridge.name_of(node_id)))
+        if node not in self._plans.usable():
+            self._refuse(self.tr("{0} is not ready.").format(self._bridge.name_of(node_id)))
         elif self._state.strategy == SINGLE:
             self._edit(self._state.alone_on(node), self.tr("choose a node"))
         else:
-            self._edit(self._state.put_on_stage(node, stage, self._usable()), self.tr("give a stage to a node"))
+            self._edit(self._state.put_on_stage(node, stage, self._plans.usable()), self.tr("give a stage to a node"))
 
     def _items_changed(self, items: int) -> None:
         self._edit(self._state.with_micro_batch(items), self.tr("change the micro-batch"), MOST_ITEMS)
@@ -314,60 +311,19 @@ class PartitionPage(Page):
         )
         self._undo.clear()
         self._state = self._state.with_cuts(None).with_micro_batch(batch)
-        self._ribbon_model = None
         self._good.clear()
         self._refresh()
 
-    def _read_layers(self) -> None:
-        """Layers and crossing tensors depend on the micro-batch; large models take a moment."""
-        model, batch = self._bridge.model, self._state.micro_batch
-        wanted = (id(model), batch)
-        if model is None or wanted == self._layers_wanted:
-            return
-        self._layers_wanted = wanted
-        self._bridge.tasks.start(
-            lambda: (model.layers(batch), model.cuts(batch)), partial(self._layers_read, wanted), self._layers_failed
-        )
-
-    def _layers_read(self, wanted: tuple[object, ...], read: tuple[tuple[Layer, ...], tuple[Cut, ...]]) -> None:
-        if wanted == self._layers_wanted:
-            self._layers, self._cuts = read
-            self._make_ribbon()
-            self._refresh()
-
-    def _layers_failed(self, error: ShardboardError) -> None:
-        self._bad.say(self.tr("The layers of this model cannot be laid out"), str(error), "bad")
-
-    def _profile_ready(self, _profile: Profile) -> None:
-        self._make_ribbon()
-        self._refresh()
-
-    def _profile(self) -> Profile | None:
-        """The profile, if it is of the layers shown."""
-        profile = self._bridge.profile
-        fits = profile is not None and profile.batch == self._state.micro_batch
-        return profile if fits and profile is not None and len(profile.layer_seconds) == len(self._layers) else None
-
-    def _make_ribbon(self) -> None:
-        profile = self._profile()
-        if not self._layers:
-            return
-        costs = profile.layer_seconds if profile else [float(layer.macs) for layer in self._layers]
-        self._ribbon_model = RibbonModel(self._layers, costs, self._cuts)
-        self._ribbon.set_model(self._ribbon_model, profile.total_seconds if profile else None)
+    def _show_ribbon(self) -> None:
+        profile = self._plans.profile()
+        self._ribbon.set_model(self._plans.ribbon, profile.total_seconds if profile else None)
 
     # ---------------------------------------------------------------- everything shown follows from the state
-
-    def _usable(self) -> list[NodeId]:
-        return [node.id for node in self._bridge.ready_nodes()]
-
-    def _fastest(self) -> NodeId | None:
-        return max(self._usable(), key=self._bridge.speed_of, default=None)
 
     def _refresh(self) -> None:
         bridge = self._bridge
         self._state = self._state.seen([node.id for node in bridge.nodes])
-        usable = self._usable()
+        usable = self._plans.usable()
         self._stack.setCurrentIndex(NO_MODEL if bridge.model is None else READY if usable else NO_NODES)
         self._items.blockSignals(True)
         self._items.setValue(self._state.micro_batch)
@@ -377,67 +333,24 @@ class PartitionPage(Page):
         if bridge.model is None:
             self._deploy.setEnabled(False)
             return
-        self._read_layers()
-        request = self._request(self._state.strategy)
+        self._plans.read(self._state.micro_batch)
+        requests = self._plans.predict_all(self._state)
+        request = requests[self._state.strategy]
         if request is not None:
             bridge.setRequest(request)
-        self._predict_all()
-        self._show(request, self._predictions.get(self._state.strategy))
+        self._show_cards(requests)
+        self._show(request, self._plans.predictions[self._state.strategy])
         self._show_scale(-1.0)
         self._show_phase()
 
-    def _request(self, strategy: str) -> PlanRequest | None:
-        """What the state asks for, with the cuts worked out."""
-        request = self._state.request(self._usable(), self._fastest(), strategy)
-        if request is None or strategy != PIPELINE or request.cuts is not None:
-            return request
-        cuts = self._balanced_cuts(request.nodes)
-        return request if cuts is None else msgspec.structs.replace(request, cuts=cuts)
-
-    def _balanced_cuts(self, nodes: tuple[NodeId, ...]) -> tuple[int, ...] | None:
-        """Balanced cuts where they are known; till then, cuts that share the work out evenly."""
-        model = self._ribbon_model
-        if model is None or len(nodes) == 1:
-            return () if len(nodes) == 1 else None
-        speeds = [self._bridge.speed_of(node) for node in nodes]
-        profile = self._profile()
-        if profile is not None:
-            key = (self._layers_wanted, profile.total_seconds, nodes, tuple(speeds))
-            if key in self._balanced:
-                return self._balanced[key]
-            self._start_balancing(key, profile, dict(zip(nodes, speeds, strict=True)))
-        return model.even_cuts(speeds)
-
-    def _start_balancing(self, key: tuple[object, ...], profile: Profile, speeds: dict[NodeId, float]) -> None:
-        model = self._bridge.model
-        if key in self._balancing or model is None:
-            return
-        self._balancing.add(key)
-        self._bridge.tasks.start(
-            partial(work.balanced_cuts, profile, model, speeds), partial(self._cuts_found, key), self._not_balanced
-        )
-
-    def _cuts_found(self, key: tuple[object, ...], cuts: tuple[int, ...]) -> None:
-        self._balanced[key] = cuts
-        self._refresh()
-
-    def _not_balanced(self, error: ShardboardError) -> None:
-        self._refusal.setText(str(error))
-
-    def _predict_all(self) -> None:
-        bridge = self._bridge
-        requests = {strategy: self._request(strategy) for strategy in STRATEGIES}
-        problems: dict[str, str] = {}
-        for strategy, request in requests.items():
-            bridge.prediction_problem = ""
-            self._predictions[strategy] = bridge.predict(request) if request is not None else None
-            problems[strategy] = bridge.prediction_problem
-        best = view.fastest_strategy(self._predictions)
+    def _show_cards(self, requests: Mapping[str, PlanRequest | None]) -> None:
+        plans, bridge = self._plans, self._bridge
+        best = view.fastest_strategy(plans.predictions)
         for strategy, card in self._cards.items():
-            request, prediction = requests[strategy], self._predictions[strategy]
+            request, prediction = requests[strategy], plans.predictions[strategy]
             card.show_nodes([bridge.colour(node) for node in request.nodes] if request else [])
             card.show_figures(
-                view.card_figures(bridge, request, prediction, best=strategy == best, problem=problems[strategy])
+                view.card_figures(bridge, request, prediction, best=strategy == best, problem=plans.problems[strategy])
             )
 
     def _show(self, request: PlanRequest | None, prediction: Prediction | None) -> None:
@@ -449,27 +362,29 @@ class PartitionPage(Page):
         self._balance.setVisible(pipeline and len(nodes) > 1)
         self._below.setVisible((pipeline and len(nodes) > 1) or bool(self._refusal.text()))
         self._legend.setVisible(pipeline and len(nodes) > 1)
-        self._budget.show_rows(view.budget_rows(self._bridge, self._state, request, prediction, len(self._layers)))
+        self._budget.show_rows(
+            view.budget_rows(
+                self._bridge, self._state, request, prediction, len(self._plans.layers), self._plans.usable()
+            )
+        )
 
     def _preview(self, cuts: tuple[int, ...]) -> None:
         """While a cut is dragged: predictions move with it; the plan changes when it is let go."""
-        request = self._request(PIPELINE)
+        request = self._plans.request(self._state, PIPELINE)
         if request is None:
             return
         request = msgspec.structs.replace(request, cuts=cuts)
-        self._bridge.prediction_problem = ""
-        prediction = self._bridge.predict(request)
-        self._refusal.setText(self._bridge.prediction_problem)
-        predictions = {**self._predictions, PIPELINE: prediction}
-        best = view.fastest_strategy(predictions) == PIPELINE
+        prediction, problem = self._plans.predict(request)
+        self._refusal.setText(problem)
+        best = view.fastest_strategy({**self._plans.predictions, PIPELINE: prediction}) == PIPELINE
         self._cards[PIPELINE].show_figures(
-            view.card_figures(self._bridge, request, prediction, best=best, problem=self._bridge.prediction_problem)
+            view.card_figures(self._bridge, request, prediction, best=best, problem=problem)
         )
         self._show(request, prediction)
 
     def _show_scale(self, share: float) -> None:
         """What the widths of the ribbon are."""
-        profile = self._profile()
+        profile = self._plans.profile()
         self._legend.setText(self.tr("Grey: bytes that would cross if the model were cut there; valleys cut cheaply."))
         if profile is not None:
             text = self.tr("as wide as measured: {0} on one core of this machine").format(
@@ -499,7 +414,7 @@ class PartitionPage(Page):
         deployment = bridge.deployment
         same = deployment is not None and deployment.plan.request == bridge.request
         self._deploy.setText(self.tr("Deploy changes") if deployment is not None and not same else self.tr("Deploy"))
-        can = bridge.request is not None and bool(self._usable()) and phase in {Phase.IDLE, Phase.DEPLOYED}
+        can = bridge.request is not None and bool(self._plans.usable()) and phase in {Phase.IDLE, Phase.DEPLOYED}
         self._deploy.setEnabled(can and not same)
         if deployment is None:
             self._good.clear()
@@ -523,8 +438,8 @@ class PartitionPage(Page):
     # ---------------------------------------------------------------- inspector
 
     def _inspect_layer(self, index: int) -> None:
-        layer = self._layers[index]
-        profile = self._profile()
+        layer = self._plans.layers[index]
+        profile = self._plans.profile()
         rows: list[tuple[str, str | None]] = [(self.tr("Operator"), layer.op)]
         if profile is not None:
             share = profile.layer_seconds[index] / profile.total_seconds if profile.total_seconds else 0.0
@@ -535,7 +450,7 @@ class PartitionPage(Page):
             (self.tr("Output"), shape_text(layer.output_shape)),
             (self.tr("Output size"), nbytes(layer.output_bytes)),
         ]
-        cut = next((cut for cut in self._cuts if cut.position == index), None)
+        cut = self._plans.cut_at(index)
         if cut is not None:
             rows += [
                 (self.tr("Cut before it"), None),

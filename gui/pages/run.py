@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog, QProgressBar, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QProgressBar, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from core.run.report import RunProgress, RunReport
 from gui.bridge import Bridge, Phase
@@ -17,6 +17,7 @@ from gui.results_export import export_results
 from gui.results_view import ReadResult, describe
 from gui.theme import L, M
 from gui.widgets.basics import Banner, Card, EmptyState, Page, Tile, button, column, label, row
+from gui.widgets.formats import grouped
 from gui.widgets.processing_editor import ProcessingEditor, summary
 from gui.widgets.results import ResultsGrid
 from gui.widgets.run_input import RunInput
@@ -100,11 +101,13 @@ class RunPage(Page):
         self._good, self._bad = Banner("good"), Banner("bad")
         for banner in (self._good, self._bad):
             banner.tools.addWidget(button(self.tr("Dismiss"), banner.clear, role="flat"))
-        self._throughput = Tile(self.tr("Throughput"))
-        self._latency = Tile(self.tr("Latency, median"))
+        self._throughput = Tile(self.tr("Items per second"))
+        self._latency = Tile(self.tr("Latency"), self.tr("From sending a micro-batch to its last result; the median"))
         self._done = Tile(self.tr("Items done"))
-        self._flight = Tile(self.tr("In flight"))
-        tiles = row(self._throughput, self._latency, self._done, self._flight, spacing=M)
+        tiles = row(spacing=M)
+        for tile in (self._throughput, self._latency, self._done):
+            tile.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+            tiles.addWidget(tile, 1)
         self._bar = QProgressBar()
         self._bar.setRange(0, STEPS)
         self._bar.setTextVisible(False)
@@ -141,6 +144,9 @@ class RunPage(Page):
         self._input.changed.connect(self._refresh)
         self._grid.picked.connect(self._inspect)
         self._grid.results.flushed.connect(self._count)
+
+    def shows(self, message: str) -> bool:
+        return self._bad.says(message)
 
     # ---------------------------------------------------------------- actions
 
@@ -234,7 +240,7 @@ class RunPage(Page):
         self._export.setEnabled(has_results and not running)
 
     def _reset_tiles(self) -> None:
-        for tile in (self._throughput, self._latency, self._done, self._flight):
+        for tile in (self._throughput, self._latency, self._done):
             tile.set(DASH)
         self._bar.setRange(0, STEPS)
         self._bar.setValue(0)
@@ -255,14 +261,12 @@ class RunPage(Page):
             self._bar.setValue(round(STEPS * min(1.0, progress.items_done / total)))
         predicted = self._bridge.prediction
         expected = self.tr("{0} predicted").format(quantity(predicted.throughput)) if predicted else ""
-        self._throughput.set(self.tr("{0} items/s").format(quantity(progress.throughput)), expected)
+        self._throughput.set(quantity(progress.throughput), expected)
         expected = self.tr("{0} predicted").format(seconds(predicted.latency_s)) if predicted else ""
         self._latency.set(seconds(progress.latency_p50_ms / 1e3), expected)
-        self._done.set(
-            f"{progress.items_done:,}",
-            self.tr("of {0}").format(f"{total:,}") if total > 0 else self.tr("until stopped"),
-        )
-        self._flight.set(str(progress.in_flight), self.tr("micro-batches"))
+        flying = self.tr("%n micro-batch(es) in flight", "", progress.in_flight)
+        whole = self.tr("of {0}").format(grouped(total)) if total > 0 else ""
+        self._done.set(grouped(progress.items_done), " · ".join(filter(None, (whole, flying))))
 
     def _results_arrived(self, results: Sequence[Result]) -> None:
         self._grid.results.add(results)
@@ -281,16 +285,15 @@ class RunPage(Page):
         self._bar.setRange(0, STEPS)
         self._bar.setValue(STEPS)
         self._throughput.set(
-            self.tr("{0} items/s").format(quantity(report.throughput)),
+            quantity(report.throughput),
             self.tr("{0} predicted").format(quantity(report.predicted.throughput)) if report.predicted else "",
         )
         self._latency.set(
             seconds(report.latency_ms.p50 / 1e3), self.tr("95 % under {0}").format(seconds(report.latency_ms.p95 / 1e3))
         )
-        self._done.set(f"{report.items:,}", self.tr("in {0}").format(seconds(report.seconds)))
-        self._flight.set("0", "")
-        words = self.tr("%n item(s)", "", report.items) + self.tr(" in {0}, {1} items/s.").format(
-            seconds(report.seconds), quantity(report.throughput)
+        self._done.set(grouped(report.items), self.tr("in {0}").format(seconds(report.seconds)))
+        words = self.tr("{0} items in {1}, {2} items/s.").format(
+            grouped(report.items), seconds(report.seconds), quantity(report.throughput)
         )
         if report.efficiency is not None:
             words += " " + self.tr("Efficiency {0}.").format(percent(report.efficiency))
@@ -304,7 +307,6 @@ class RunPage(Page):
         self._grid.results.flush()
         self._bar.setRange(0, STEPS)
         self._bar.setValue(0)
-        self._flight.set("0", "")
         self._bad.say(self.tr("The run ended early"), message, "bad")
         self._refresh()
 

@@ -268,6 +268,10 @@ class Banner(QFrame):
     def clear(self) -> None:
         self.hide()
 
+    def says(self, message: str) -> bool:
+        """Whether it is shown and its text contains ``message``."""
+        return not self.isHidden() and message in self._text.text()
+
 
 class EmptyState(QWidget):
     """What a page or a part of it shows when there is nothing yet: an icon, what is missing, what to do."""
@@ -331,6 +335,10 @@ class Page(QWidget):
         else:
             outer.addLayout(self.body, 1)
         self.setLayout(outer)
+
+    def shows(self, message: str) -> bool:  # noqa: ARG002 - for pages that do
+        """Whether the page itself says this error already, so that the window need not."""
+        return False
 
     def set_head(self, title: str, text: str) -> None:
         """The page's title and the line below it."""

@@ -8,7 +8,7 @@ from PySide6.QtCore import QCoreApplication, Qt
 from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
 
 from core.run.report import RunReport
-from gui.theme import L, S
+from gui.theme import L, M, S
 from gui.widgets import units
 from gui.widgets.basics import label, line, set_look
 from gui.widgets.run_table import when_words
@@ -100,11 +100,12 @@ class Comparison(QWidget):
         super().__init__()
         self.setProperty("role", "page")
         self._grid = QGridLayout()
-        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setContentsMargins(0, 0, M, 0)
         self._grid.setHorizontalSpacing(L)
         self._grid.setVerticalSpacing(S - 2)
         self._cells: list[tuple[QLabel, QLabel, QLabel, QLabel]] = []
         self._heads = tuple(label("", "overline") for _ in range(4))
+        self._heads[3].setAlignment(Qt.AlignmentFlag.AlignRight)
         for column, head in enumerate(self._heads):
             self._grid.addWidget(head, 0, column)
         self._rule = line()

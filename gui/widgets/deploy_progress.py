@@ -50,11 +50,11 @@ class DeployRows(QWidget):
             self._rows[node_id] = (phase, bar, size)
 
     def take(self, progress: DeployProgress) -> None:
-        """Show the newest of a node."""
+        """Show the newest of a node; one that is ready waits for the comparison with the whole model."""
         if progress.node not in self._rows:
             return
         phase, bar, size = self._rows[progress.node]
-        phase.setText(self.phase_words(progress.phase))
+        phase.setText(self.phase_words("verify" if progress.phase == "ready" else progress.phase))
         share = progress.sent_bytes / progress.total_bytes if progress.total_bytes else 1.0
         if progress.phase == "reserve":
             share = 0.0

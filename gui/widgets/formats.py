@@ -16,6 +16,11 @@ def count(value: float) -> str:
     return f"{quantity(value)} P"
 
 
+def grouped(number: int) -> str:
+    """A whole number in groups of three: ``21 688``."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
 def tick(seconds: float, step: float) -> str:
     """A tick of a time axis whose ticks are ``step`` seconds apart: ``2.5 ms``."""
     factor, unit = next(((f, u) for f, u in ((1.0, "s"), (1e-3, "ms")) if step >= f), (1e-6, "µs"))

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from PySide6.QtCore import QAbstractItemModel, QModelIndex, QPersistentModelIndex, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QPainter
+from PySide6.QtGui import QColor, QFontMetrics, QPainter
 from PySide6.QtWidgets import QHeaderView, QStyledItemDelegate, QStyleOptionViewItem, QTreeView, QWidget
 
 from core.model.types import Layer
 from gui.theme import Theme
 from gui.widgets.formats import count
-from gui.widgets.ribbon_model import module_levels
+from gui.widgets.ribbon_model import module_paths
 from gui.widgets.units import DASH, nbytes
 
 Index = QModelIndex | QPersistentModelIndex
@@ -49,8 +49,7 @@ def build_tree(layers: Sequence[Layer]) -> TreeRow:
     """Layers under their modules, in order of first appearance; a module that only holds another is joined with it."""
     root = TreeRow("", None)
     modules: dict[tuple[str, ...], TreeRow] = {(): root}
-    for layer in layers:
-        path = module_levels(layer)
+    for layer, path in zip(layers, module_paths(layers), strict=True):
         for depth in range(1, len(path) + 1):
             if path[:depth] not in modules:
                 above = modules[path[: depth - 1]]
@@ -141,15 +140,17 @@ class LayerTreeModel(QAbstractItemModel):
             return None
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _alignment(section)
+        if role == Qt.ItemDataRole.ToolTipRole and section == MACS:
+            return self.tr("Multiply-adds, and their share of the model's")
         if role != Qt.ItemDataRole.DisplayRole:
             return None
         titles = (
             self.tr("Layer"),
             self.tr("Operator"),
             self.tr("Parameters"),
-            self.tr("Multiply-adds"),
+            self.tr("MACs"),
             self.tr("Output"),
-            self.tr("Output size"),
+            self.tr("Size"),
         )
         return titles[section]
 
@@ -178,7 +179,7 @@ class LayerTreeModel(QAbstractItemModel):
             case 3:
                 return count(row.macs) if row.macs else DASH
             case 4:
-                return shape_text(row.layer.output_shape) if row.layer else ""
+                return shape_text(row.layer.output_shape).replace(" ", "") if row.layer else ""
             case _:
                 return nbytes(row.output_bytes) if row.layer else ""
 
@@ -234,9 +235,12 @@ class LayerList(QTreeView):
         header.setStretchLastSection(False)
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         header.setMinimumSectionSize(64)
-        for column, sample in ((OPERATOR, 19), (PARAMETERS, 13), (MACS, 16), (SHAPE, 20), (SIZE, 13)):
+        for column, sample in ((OPERATOR, 15), (PARAMETERS, 14), (MACS, 13), (SHAPE, 21), (SIZE, 12)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Interactive)
-            header.resizeSection(column, self.fontMetrics().averageCharWidth() * sample)
+            title = QFontMetrics(Theme.of().font(-1, bold=True)).horizontalAdvance(
+                str(self._tree.headerData(column, Qt.Orientation.Horizontal))
+            )
+            header.resizeSection(column, max(title + 24, self.fontMetrics().averageCharWidth() * sample))
         self.selectionModel().currentChanged.connect(self._tell)
 
     def set_layers(self, layers: Sequence[Layer]) -> None:

@@ -21,13 +21,13 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from gui.theme import XS, L, S, Theme
+from gui.theme import XS, M, S, Theme
 from gui.widgets.basics import Dot, Kind, Pill, column, keep_icon, label, line, row
 from gui.widgets.ribbon import NODE_MIME
 from gui.widgets.units import DASH
 
-BAR_WIDTH: Final = 120
-COLUMNS: Final = 8
+BAR_WIDTH: Final = 84
+COLUMNS: Final = 7
 
 
 class NodeBudgetRow(Struct, frozen=True):
@@ -144,11 +144,10 @@ class _Cells:
         return (
             self.use,
             self.name,
-            self.runs,
+            column(self.runs, self.badge, spacing=2),
             column(self.compute, self.compute_bar, spacing=XS),
             self.sends,
             column(self.memory, self.memory_bar, spacing=XS),
-            self.badge,
             row(self.up, self.down, spacing=0),
         )
 
@@ -184,9 +183,9 @@ class NodeBudget(QWidget):
         super().__init__(parent)
         self._grid = QGridLayout()
         self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setHorizontalSpacing(L)
+        self._grid.setHorizontalSpacing(M)
         self._grid.setVerticalSpacing(S)
-        for place, stretch in ((1, 3), (2, 3), (3, 4), (4, 2), (5, 4), (6, 2)):
+        for place, stretch in ((1, 3), (2, 2), (3, 4), (4, 2), (5, 4)):
             self._grid.setColumnStretch(place, stretch)
         self.setLayout(self._grid)
         self._ids: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from gui.widgets.states import KINDS, state_meaning, state_word
 
 Index = QModelIndex | QPersistentModelIndex
 NAME, STATE, CORES, MEMORY, SPEED, RTT, ADDRESS, VERSION, REASON = range(9)
-WIDTHS: Final = {NAME: 132, STATE: 104, CORES: 76, MEMORY: 82, SPEED: 68, RTT: 100, ADDRESS: 138, VERSION: 70}
+WIDTHS: Final = {NAME: 118, STATE: 106, CORES: 78, MEMORY: 84, SPEED: 72, RTT: 102, ADDRESS: 138, VERSION: 80}
 NUMBERS: Final = frozenset({CORES, MEMORY, SPEED, RTT})
 
 
@@ -124,12 +124,12 @@ class NodeTableModel(QAbstractTableModel):
         return self._remark(node)
 
     def _remark(self, node: Node) -> str:
-        if node.reason:
-            return node.reason
         deployment = self._bridge.deployment
         shards = deployment.plan.on_node(node.id) if deployment is not None else ()
-        if shards:
+        if shards and node.state is NodeState.BUSY:
             return ", ".join(shard.label for shard in shards)
+        if node.reason:
+            return node.reason
         if node.state is NodeState.BUSY and node.owner:
             return self.tr("held by {0}").format(node.owner)
         if node.info is not None and node.info.cpu_limit < 1:

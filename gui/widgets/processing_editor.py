@@ -18,7 +18,6 @@ from PySide6.QtWidgets import (
     QFrame,
     QLineEdit,
     QScrollArea,
-    QSpinBox,
     QWidget,
 )
 
@@ -27,6 +26,7 @@ from core.model.processing_types import InputProcessing, OutputProcessing, Proce
 from core.model.types import TensorInfo
 from gui.theme import XL, L, M, S
 from gui.widgets.basics import Card, button, column, label, row, set_look
+from gui.widgets.fields import spin_box
 from gui.widgets.layer_list import shape_text
 
 MOST_PIXELS: Final = 8192
@@ -72,11 +72,8 @@ class SizeField(QWidget):
         self._spins = []
         layout = row(spacing=S)
         for place, axis in enumerate((self.tr("height"), self.tr("width"))):
-            spin = QSpinBox()
-            spin.setRange(0, MOST_PIXELS)
+            spin = spin_box(0, MOST_PIXELS, size[place] if size else 0, f"{name}, {axis}")
             spin.setSpecialValueText(nothing)
-            spin.setValue(size[place] if size else 0)
-            spin.setAccessibleName(f"{name}, {axis}")
             spin.valueChanged.connect(lambda _value: self.changed.emit())
             self._spins.append(spin)
             if place:
@@ -187,10 +184,9 @@ class OutputForm(Card):
         self._argmax = QCheckBox(self.tr("Number of the best class (arg-max)"))
         self._argmax.setChecked(step.argmax)
         classes = info.dims[-1]
-        self._top = QSpinBox()
-        self._top.setRange(0, min(MOST_CLASSES, classes) if isinstance(classes, int) else MOST_CLASSES)
+        most = min(MOST_CLASSES, classes) if isinstance(classes, int) else MOST_CLASSES
+        self._top = spin_box(0, most, step.top_k, self.tr("Best classes sent"))
         self._top.setSpecialValueText(self.tr("all values"))
-        self._top.setValue(step.top_k)
         self._named = label("", "caption", wrap=True)
         load = button(self.tr("Load…"), self._load)
         load.setToolTip(self.tr("A text file with one label a line, in the order of the classes"))
@@ -207,7 +203,6 @@ class OutputForm(Card):
         labels.addWidget(load)
         labels.addWidget(clear)
         form.addRow(self.tr("Labels"), labels)
-        self._top.setAccessibleName(self.tr("Best classes sent"))
         self.body.addLayout(form)
         self._say_labels()
         self._softmax.toggled.connect(self.changed)

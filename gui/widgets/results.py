@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPen, QPixmap
+from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPen, QPixmap, QResizeEvent
 from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from gui.colours import blend
@@ -23,7 +23,8 @@ PICTURE_ROLE: Final = Qt.ItemDataRole.UserRole + 2
 KEPT: Final = 240
 """Results that stay in the grid; older ones make room."""
 FLUSH_MS: Final = 80
-TILE: Final = QSize(236, 112)
+TILE: Final = QSize(216, 112)
+"""The smallest tile; tiles widen to fill a row."""
 PICTURE: Final = 72
 
 
@@ -134,8 +135,12 @@ def to_pixmap(picture: npt.NDArray[Any]) -> QPixmap:
 class ResultDelegate(QStyledItemDelegate):
     """Draws one tile."""
 
+    def __init__(self, view: QListView) -> None:
+        super().__init__(view)
+        self._view = view
+
     def sizeHint(self, _option: QStyleOptionViewItem, _index: Index) -> QSize:
-        return TILE
+        return self._view.gridSize()
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         theme = Theme.of()
@@ -161,7 +166,7 @@ class ResultDelegate(QStyledItemDelegate):
         else:
             painter.setFont(theme.font(0))
             painter.setPen(theme.colour("text"))
-            flags = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWrapAnywhere
+            flags = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
             painter.drawText(content, int(flags), result.text)
         painter.restore()
 
@@ -241,10 +246,18 @@ class ResultsGrid(QListView):
         self.setMovement(QListView.Movement.Static)
         self.setUniformItemSizes(True)
         self.setGridSize(TILE)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
         self.setSpacing(0)
         self.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
         self.setAccessibleName(self.tr("Results"))
         self.selectionModel().currentChanged.connect(self._tell)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        room = self.viewport().width() - 1
+        width = room // max(1, room // TILE.width())
+        if self.gridSize().width() != width:
+            self.setGridSize(QSize(width, TILE.height()))
+        super().resizeEvent(event)
 
     def _tell(self, current: QModelIndex, _previous: QModelIndex) -> None:
         if current.isValid():

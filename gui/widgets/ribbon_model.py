@@ -16,6 +16,8 @@ import numpy as np
 from msgspec import Struct
 
 SLIVERS = 0.04
+COVERED = 0.5
+"""Share of the line whose module must be known for modules to be shown."""
 
 
 class LayerLike(Protocol):
@@ -78,11 +80,19 @@ def split_group(group: str) -> tuple[str, ...]:
     return tuple(levels)
 
 
-def module_levels(layer: LayerLike) -> tuple[str, ...]:
-    """The modules that hold a layer; where the file names none, the name of the layer tells: ``layer1.0.conv1``."""
-    if not layer.group and "." in layer.name and "/" not in layer.name:
-        return split_group(layer.name.rsplit(".", 1)[0])
-    return split_group(layer.group)
+def module_paths(layers: Sequence[LayerLike]) -> list[tuple[str, ...]]:
+    """The modules that hold each layer; where the file names none, the names of the layers tell: ``layer1.0.conv1``."""
+    paths = [split_group(layer.group or _dotted(layer.name).rpartition(".")[0]) for layer in layers]
+    modules = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
+    for place, layer in enumerate(layers):
+        own = split_group(_dotted(layer.name))
+        if own in modules:  # features.0 belongs with features.0.relu
+            paths[place] = own
+    return paths
+
+
+def _dotted(name: str) -> str:
+    return name if "." in name and "/" not in name else ""
 
 
 def _merge_numbers(parts: Sequence[str]) -> tuple[str, ...]:
@@ -113,7 +123,7 @@ class RibbonModel:
         self.positions: tuple[int, ...] = tuple(sorted(self.crossings))
         self.edges = _edges(self.costs)
         """float64 [layers + 1]: layer i covers edges[i] to edges[i + 1]."""
-        self._paths = _without_common_prefix([module_levels(layer) for layer in self.layers])
+        self._paths = _without_common_prefix(module_paths(self.layers))
         self._rows: dict[int, tuple[tuple[Band, ...], ...]] = {}
 
     def __len__(self) -> int:
@@ -231,8 +241,11 @@ class RibbonModel:
             self._rows[room] = self._find_rows(room)
         return self._rows[room]
 
+    def _covered(self, bands: Sequence[Band]) -> float:
+        return sum(float(self.edges[band.last] - self.edges[band.first]) for band in bands)
+
     def _find_rows(self, room: int) -> tuple[tuple[Band, ...], ...]:
-        levels = [bands for depth in range(1, self.depth + 1) if (bands := self.bands(depth))]
+        levels = [bands for depth in range(1, self.depth + 1) if self._covered(bands := self.bands(depth)) >= COVERED]
         coarse = next((bands for bands in levels if len(bands) > 1), levels[0] if levels else ())
         if not coarse or len(coarse) > 3 * room:
             return ()

@@ -306,10 +306,10 @@ class RibbonPainter:
         p.drawLine(QLineF(left + inset, top + 1, right - inset, top + 1))
         room = right - left - 6
         number = band.label.rsplit(".", 1)[-1]
-        text = number if short and number.isdigit() else band.label
+        text = number if number.isdigit() and (short or not self._fits(band)) else band.label
         if self._metrics.horizontalAdvance(text) > room:
             text = self._metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
-            if len(text) < 4:
+            if len(text) < 4 or number.isdigit():
                 return
         p.setPen(self._muted if row else self._text)
         p.drawText(QRectF(left, top + 3, right - left, g.band_height - 3), Qt.AlignmentFlag.AlignHCenter, text)

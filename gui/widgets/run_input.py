@@ -15,13 +15,13 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QMenu,
     QRadioButton,
-    QSpinBox,
     QWidget,
 )
 
 from core.run.report import RunReport
 from gui.theme import XS, L, M, S
 from gui.widgets.basics import button, column, label, line, row
+from gui.widgets.fields import spin_box
 
 UNTIL_STOPPED: Final = 30 * 86_400.0
 """Seconds: as good as for ever."""
@@ -63,10 +63,10 @@ class RunInput(QWidget):
         menu.addAction(self.tr("File…"), self._choose_file)
         menu.addAction(self.tr("Folder…"), self._choose_folder)
         self._browse.setMenu(menu)
-        self._random = _spin(1, MOST_ITEMS, 256, self.tr("Random items"))
-        self._repeat = _spin(1, 1_000_000, 1, self.tr("Times through the inputs"))
+        self._random = spin_box(1, MOST_ITEMS, 256, self.tr("Random items"))
+        self._repeat = spin_box(1, 1_000_000, 1, self.tr("Times through the inputs"))
         self._endless = QCheckBox(self.tr("until stopped"))
-        self._flight = _spin(0, 1024, 0, self.tr("Micro-batches in flight"))
+        self._flight = spin_box(0, 1024, 0, self.tr("Micro-batches in flight"))
         self._flight.setSpecialValueText(self.tr("automatic"))
         self._flight.setToolTip(self.tr("Per replica: more hides the network, fewer shortens the queue."))
         self._sink = QLineEdit()
@@ -127,7 +127,7 @@ class RunInput(QWidget):
     def show_model(self, name: str, samples: Path | None) -> None:
         """Offer the model's samples; a model of another name starts with them, or with random items."""
         self._samples = samples
-        self._from_samples.setEnabled(samples is not None)
+        self._from_samples.setVisible(samples is not None)
         self._samples_note.setText(samples.name if samples else "")
         if name != self._model:
             self._model = name
@@ -184,12 +184,3 @@ class RunInput(QWidget):
         )
         if path:
             self._sink.setText(path)
-
-
-def _spin(low: int, high: int, value: int, name: str) -> QSpinBox:
-    made = QSpinBox()
-    made.setRange(low, high)
-    made.setValue(value)
-    made.setGroupSeparatorShown(True)
-    made.setAccessibleName(name)
-    return made

@@ -15,7 +15,7 @@ from gui.theme import L, M, S, Theme
 from gui.widgets.basics import Kind, Pill, column, label, row, set_look
 from gui.widgets.units import DASH
 
-DRAWING: Final = QSize(104, 56)
+DRAWING: Final = QSize(92, 56)
 MOST_DRAWN: Final = 4
 
 
@@ -42,9 +42,9 @@ class StrategyCard(QAbstractButton):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setAccessibleName(title)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self._drawing = Drawing(strategy)
-        self._best = Pill(self.tr("Highest throughput"), "good")
+        self._best = Pill(self.tr("fastest"), "good")
         self._throughput = label(DASH, "figure")
         self._unit = label(self.tr("items/s"), "caption")
         self._values: dict[str, QLabel] = {}
@@ -65,11 +65,14 @@ class StrategyCard(QAbstractButton):
         for place, (key, name) in enumerate(
             (
                 ("latency", self.tr("Latency")),
-                ("memory", self.tr("Memory per node")),
+                ("memory", self.tr("Memory")),
                 ("efficiency", self.tr("Efficiency")),
             )
         ):
             made = self._values[key] = label(DASH)
+            made.setAccessibleName(name)
+            if key == "memory":
+                made.setToolTip(self.tr("The most that one node needs: weights, activations and the runtime"))
             details.addWidget(label(name, "small"), 0, place)
             details.addWidget(made, 1, place)
             details.setColumnStretch(place, 1)
@@ -145,7 +148,7 @@ class Drawing(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         shown = self._colours[:MOST_DRAWN] or [Theme.of().colour("faint")]
         if self._strategy == SINGLE:
-            boxes = [QRectF(34, 16, 36, 24)]
+            boxes = [QRectF(28, 16, 34, 24)]
             shown = shown[:1]
         elif self._strategy == PIPELINE:
             boxes = _side_by_side(len(shown))
@@ -166,7 +169,7 @@ class Drawing(QWidget):
         else:
             for box in boxes:
                 y = box.center().y()
-                painter.drawPolyline([QPointF(4, middle), QPointF(16, middle), QPointF(24, y), QPointF(box.left(), y)])
+                painter.drawPolyline([QPointF(4, middle), QPointF(13, middle), QPointF(20, y), QPointF(box.left(), y)])
                 right = self.width()
                 painter.drawPolyline(
                     [
@@ -189,4 +192,4 @@ def _side_by_side(number: int) -> list[QRectF]:
 def _stacked(number: int) -> list[QRectF]:
     height = min(13.0, ceil((DRAWING.height() - 4 * (number - 1)) / number))
     start = (DRAWING.height() - number * height - 4 * (number - 1)) / 2
-    return [QRectF(34, start + i * (height + 4), 34, height) for i in range(number)]
+    return [QRectF(30, start + i * (height + 4), 30, height) for i in range(number)]

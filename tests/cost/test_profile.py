@@ -43,7 +43,7 @@ def test_the_total_is_the_time_of_the_whole_model() -> None:
         begun = time.perf_counter()
         session.run(None, feed)
         taken.append(time.perf_counter() - begun)
-    assert 0.5 * min(taken) < profile.total_seconds < 20 * min(taken)  # other work may share the machine
+    assert 0.3 * min(taken) < profile.total_seconds < 3 * min(taken)
 
 
 def test_a_tiny_model_is_quick() -> None:

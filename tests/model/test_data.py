@@ -118,3 +118,11 @@ def test_without_a_batch_the_feed_is_one_item(tmp_path: Path) -> None:
     node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
     model = opened(write(tmp_path, [node], [tensor("x", ["n", 4])], [tensor("y", [])]))
     assert model.check_feed({"x": floats(9, 4)}) == 1
+
+
+def test_dims_of_a_feed(tmp_path: Path) -> None:
+    model = opened(language(tmp_path))
+    feed = model.random_feed(3, dims={"s": 5})
+    assert model.dims_of(feed) == {"s": 5}
+    assert model.shapes(3, model.dims_of(feed))["y"][0] == (3, 5, 8)
+    assert model.dims_of({}) == {"s": 16}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +190,17 @@ def test_newer_operator_set(tmp_path: Path) -> None:
     assert str(onnx.defs.onnx_opset_version()) in words
 
 
+def test_every_operator_set_is_opened_or_refused_in_words(tmp_path: Path) -> None:
+    for opset in range(7, onnx.defs.onnx_opset_version() + 1):
+        path = one_node(tmp_path, "Relu", opset=opset)
+        try:
+            assert open_model(path).opset == opset
+        except ModelError as error:
+            newest = re.search(rf"operator set {opset}; onnxruntime [\d.]+ runs sets up to (\d+)", error.message)
+            assert newest is not None
+            assert 20 < int(newest[1]) < opset
+
+
 def test_older_operator_set(tmp_path: Path) -> None:
     assert "operator set 6" in refusal(one_node(tmp_path, "Relu", opset=6))
 
@@ -261,3 +274,45 @@ def test_weights_inside_the_file_are_not_read_on_opening(tmp_path: Path) -> None
     assert held is not None
     assert type(held).__name__ == "ExternalTensor"
     np.testing.assert_array_equal(held.numpy(), onnx.numpy_helper.to_array(weight("w", 64, 64)))
+
+
+def test_a_value_that_nothing_makes(tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["x", "ghost"], ["y"], name="the-node")
+    words = refusal(write(tmp_path, [node], [tensor("x", ["n", 4])], [tensor("y", ["n", 4])]))
+    assert "'the-node' uses 'ghost'" in words
+
+
+def test_an_output_that_nothing_makes(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    path = write(tmp_path, [node], [tensor("x", ["n", 4])], [tensor("z", ["n", 4])])
+    assert "nothing makes its output 'z'" in refusal(path)
+
+
+def test_a_cycle(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
+    path = write(tmp_path, nodes, [tensor("x", ["n", 4])], [tensor("b", ["n", 4])])
+    assert "is damaged" in refusal(path)
+
+
+def test_damaged_files_are_refused_in_words(tmp_path: Path) -> None:
+    """Bytes changed, lost and added at random: refused, or opened; never anything else."""
+    data = mlp(tmp_path).read_bytes()
+    generator = random.Random(5)
+    refusals: list[str] = []
+    for count in range(150):
+        damaged = bytearray(data)
+        place = generator.randrange(len(damaged))
+        if count % 3 == 0:
+            damaged[place] = generator.randrange(256)
+        elif count % 3 == 1:
+            del damaged[place]
+        else:
+            damaged.insert(place, generator.randrange(256))
+        path = tmp_path / "damaged.onnx"
+        path.write_bytes(damaged)
+        try:
+            open_model(path).cuts(2)
+        except ModelError as error:
+            refusals.append(error.message)
+    assert len(refusals) > 20
+    assert all("damaged.onnx" in words for words in refusals)

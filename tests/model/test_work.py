@@ -80,12 +80,14 @@ def test_groups(tmp_path: Path) -> None:
         helper.make_node("Relu", ["b"], ["c"], name="plain"),
         helper.make_node("Relu", ["c"], ["y"], name="node_relu_2"),
     ]
-    nodes[1].metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'layer1', 'layer1.0.relu', 'relu_1']")
+    nodes[1].metadata_props.add(
+        key="pkg.torch.onnx.name_scopes", value="['', 'layer1', 'layer1.0', 'layer1.0.relu', 'relu_1']"
+    )
     nodes[3].metadata_props.add(key="namespace", value=": net.Net/layer2: net.Block/relu_2: aten.relu.default")
     path = write(tmp_path, nodes, [tensor("x", ["n", 4])], [tensor("y", ["n", 4])])
     assert [layer.group for layer in opened(path).layers(1)] == [
         "layer1/layer1.0/relu",
-        "layer1/layer1.0.relu",
+        "layer1/layer1.0/relu",
         "",
         "layer2",
     ]

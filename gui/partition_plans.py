@@ -1,0 +1,172 @@
+"""What lies between the choices of the Partition page and what it shows: layers, cuts, requests, predictions.
+
+Reading the layers of a large model and balancing its cuts take a moment and run on worker threads; ``changed`` tells
+that something is known now that was not before. Everything else is quick enough to follow the mouse.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+from PySide6.QtCore import QObject, Signal
+
+from core.cluster.node import NodeState
+from core.cost.types import Prediction, Profile
+from core.errors import ShardboardError
+from core.model.types import Cut, Layer
+from core.plan.form import NodeId, PlanRequest
+from gui import work
+from gui.bridge import Bridge, Phase
+from gui.partition_state import PIPELINE, STRATEGIES, PartitionState
+from gui.widgets.ribbon_model import RibbonModel
+
+if TYPE_CHECKING:
+    from core.model.graph import Model
+
+
+class PartitionPlans(QObject):
+    """GUI thread."""
+
+    changed = Signal()
+    ribbonChanged = Signal()
+    """The layers, or their widths, are others now."""
+    failed = Signal(str)
+
+    def __init__(self, bridge: Bridge, parent: QObject) -> None:
+        super().__init__(parent)
+        self._bridge = bridge
+        self._model: Model | None = None
+        self._batch = 0
+        self._wanted: tuple[object, ...] = ()
+        self._balanced: dict[tuple[object, ...], tuple[int, ...]] = {}
+        self._balancing: set[tuple[object, ...]] = set()
+        self._ours: set[NodeId] = set()
+        self.layers: tuple[Layer, ...] = ()
+        self.cuts: tuple[Cut, ...] = ()
+        self.ribbon: RibbonModel | None = None
+        self.predictions: dict[str, Prediction | None] = {}
+        self.problems: dict[str, str] = {}
+        """Why a strategy cannot be predicted, in words."""
+        bridge.profileReady.connect(lambda _profile: self._make_ribbon())
+
+    # ---------------------------------------------------------------- layers
+
+    def read(self, micro_batch: int) -> None:
+        """Have the layers and crossing tensors of the present model at hand, at this micro-batch."""
+        model = self._bridge.model
+        wanted = (model, micro_batch)
+        if model is None or wanted == self._wanted:
+            return
+        if self._wanted and self._wanted[0] is not model:
+            self.layers, self.cuts, self.ribbon = (), (), None
+            self._balanced.clear()
+            self.ribbonChanged.emit()
+        self._wanted = wanted
+        self._bridge.tasks.start(
+            lambda: (model.layers(micro_batch), model.cuts(micro_batch)),
+            partial(self._read, wanted),
+            lambda error: self.failed.emit(str(error)),
+        )
+
+    def _read(self, wanted: tuple[object, ...], read: tuple[tuple[Layer, ...], tuple[Cut, ...]]) -> None:
+        if wanted == self._wanted:
+            self.layers, self.cuts = read
+            self._make_ribbon()
+
+    def profile(self) -> Profile | None:
+        """The profile, if it is of the layers shown."""
+        profile = self._bridge.profile
+        if profile is None or not self._wanted or profile.batch != self._wanted[1]:
+            return None
+        return profile if len(profile.layer_seconds) == len(self.layers) else None
+
+    def _make_ribbon(self) -> None:
+        if not self.layers:
+            return
+        profile = self.profile()
+        costs = profile.layer_seconds if profile else [float(layer.macs) for layer in self.layers]
+        self.ribbon = RibbonModel(self.layers, costs, self.cuts)
+        self.ribbonChanged.emit()
+        self.changed.emit()
+
+    def cut_at(self, position: int) -> Cut | None:
+        """What would cross in front of a layer; None at the ends."""
+        return next((cut for cut in self.cuts if cut.position == position), None)
+
+    # ---------------------------------------------------------------- requests
+
+    def usable(self) -> list[NodeId]:
+        """Nodes that can take work, in the order they were first seen.
+
+        A node that this panel is reserving, or has just let go, is busy for a moment before the panel knows why: it
+        counts as usable, so that the plan on the screen stays as it is.
+        """
+        bridge = self._bridge
+        if bridge.phase is Phase.DEPLOYING and bridge.request is not None:
+            self._ours |= set(bridge.request.nodes)
+        elif bridge.deployment is not None:
+            self._ours |= set(bridge.deployment.plan.request.nodes)
+        ready = {node.id for node in bridge.ready_nodes()}
+        self._ours &= {node.id for node in bridge.nodes if node.state is NodeState.BUSY} | ready
+        if bridge.phase is Phase.IDLE:
+            self._ours -= {node.id for node in bridge.nodes if node.state is NodeState.READY}
+        return [node.id for node in bridge.nodes if node.id in ready or node.id in self._ours]
+
+    def request(self, state: PartitionState, strategy: str = "") -> PlanRequest | None:
+        """What ``state`` asks for with the cuts worked out; None while there is no node for it."""
+        usable = self.usable()
+        fastest = max(usable, key=self._bridge.speed_of, default=None)
+        request = state.request(usable, fastest, strategy)
+        if request is None or request.strategy != PIPELINE or request.cuts is not None:
+            return request
+        cuts = self._balanced_cuts(request.nodes)
+        return request if cuts is None else msgspec.structs.replace(request, cuts=cuts)
+
+    def _balanced_cuts(self, nodes: tuple[NodeId, ...]) -> tuple[int, ...] | None:
+        """Balanced cuts where they are known; till then, cuts that share the work out evenly."""
+        if len(nodes) == 1:
+            return ()
+        if self.ribbon is None:
+            return None
+        speeds = [self._bridge.speed_of(node) for node in nodes]
+        profile = self.profile()
+        if profile is not None:
+            key = (self._wanted, profile.total_seconds, nodes, tuple(speeds))
+            if key in self._balanced:
+                return self._balanced[key]
+            self._balance(key, profile, dict(zip(nodes, speeds, strict=True)))
+        return self.ribbon.even_cuts(speeds)
+
+    def _balance(self, key: tuple[object, ...], profile: Profile, speeds: dict[NodeId, float]) -> None:
+        model = self._bridge.model
+        if key in self._balancing or model is None:
+            return
+        self._balancing.add(key)
+        self._bridge.tasks.start(
+            partial(work.balanced_cuts, profile, model, speeds), partial(self._balanced_now, key), self._not_balanced
+        )
+
+    def _balanced_now(self, key: tuple[object, ...], cuts: tuple[int, ...]) -> None:
+        self._balanced[key] = cuts
+        self.changed.emit()
+
+    def _not_balanced(self, error: ShardboardError) -> None:
+        self.failed.emit(str(error))
+
+    # ---------------------------------------------------------------- predictions
+
+    def predict(self, request: PlanRequest) -> tuple[Prediction | None, str]:
+        """The prediction, and why there is none where there is none."""
+        self._bridge.prediction_problem = ""
+        prediction = self._bridge.predict(request)
+        return prediction, self._bridge.prediction_problem
+
+    def predict_all(self, state: PartitionState) -> dict[str, PlanRequest | None]:
+        """Predict every strategy for the nodes of ``state``; returns what was asked for each."""
+        requests = {strategy: self.request(state, strategy) for strategy in STRATEGIES}
+        for strategy, request in requests.items():
+            known = (None, "") if request is None else self.predict(request)
+            self.predictions[strategy], self.problems[strategy] = known
+        return requests

@@ -1,0 +1,190 @@
+"""The panel with real agents: found, plotted, deployed to, run on, killed, and all gone at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication, QLabel
+
+from core.cluster.node import NodeState
+from core.plan.form import PlanRequest
+from gui.bridge import Bridge, Phase
+from gui.main_window import MainWindow
+
+Wait = Callable[..., None]
+LOST_SECONDS = 4.0
+GUI_SHARE = 0.15
+LONGEST_BLOCK = 0.05
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def window(application: QApplication, errors: list[str]) -> Iterator[MainWindow]:
+    bridge = Bridge()
+    bridge.errorRaised.connect(lambda title, message, hint: errors.append(f"{title}: {message} {hint}"))
+    made = MainWindow(bridge, restore=False)
+    made.show()
+    yield made
+    made.close()
+    made.deleteLater()
+    left = [p for p in psutil.Process().children(recursive=True) if "agent" in " ".join(p.cmdline())]
+    assert not left, "the panel left agents behind"
+
+
+def own(bridge: Bridge) -> list[str]:
+    return [n.id for n in bridge.nodes if bridge.is_local(n.id)]
+
+
+def start(window: MainWindow, wait_for: Wait, count: int, limits: list[float] | None = None) -> None:
+    bridge = window.bridge
+    bridge.start(local=count, cpu_limits=limits)
+    wait_for(lambda: len(own(bridge)) == count and all(n in bridge.speeds for n in own(bridge)), 40)
+
+
+def deploy(window: MainWindow, wait_for: Wait, strategy: str, micro_batch: int = 20) -> None:
+    bridge = window.bridge
+    if bridge.model is None:
+        bridge.openModel("digits-cnn")
+        wait_for(lambda: bridge.profile is not None, 40)
+    page = window.pages["partition"]
+    page.choose(PlanRequest(strategy, tuple(own(bridge)), micro_batch))  # type: ignore[attr-defined, arg-type]
+    wait_for(lambda: bridge.request is not None and bridge.request.strategy == strategy and bridge.prediction, 20)
+    bridge.deploy()
+    wait_for(lambda: bridge.phase is Phase.DEPLOYED and bridge.deployment is not None, 40)
+
+
+@pytest.mark.slow
+def test_from_nothing_to_results_and_a_lost_replica(window: MainWindow, wait_for: Wait, errors: list[str]) -> None:
+    bridge = window.bridge
+    start(window, wait_for, 2, [1.0, 0.5])
+    assert all(bridge.node(n).state is NodeState.READY for n in own(bridge))  # type: ignore[union-attr]
+    limited = next(n for n in bridge.nodes if n.info is not None and n.info.cpu_limit == 0.5)
+    full = next(n for n in bridge.nodes if n.info is not None and n.info.cpu_limit == 1.0)
+    assert bridge.speeds[limited.id] < bridge.speeds[full.id]
+    assert bridge.colour(limited.id) != bridge.colour(full.id)
+
+    deploy(window, wait_for, "replicate")
+    assert bridge.verification is not None
+    assert bridge.verification.passed
+    results: list[object] = []
+    reports: list[object] = []
+    bridge.resultsArrived.connect(results.extend)
+    bridge.runFinished.connect(reports.append)
+    assert bridge.entry is not None
+    bridge.run(str(bridge.entry.samples), repeat=2)
+    wait_for(lambda: reports, 30)
+    assert len(results) == 120
+    right = sum(int(r.outputs["logits/top_indices"][0]) == int(r.name.split("label")[1][0]) for r in results)  # type: ignore[attr-defined]
+    assert right > 0.9 * len(results)
+    assert bridge.report is not None
+    assert bridge.report.verified
+    assert bridge.report.predicted is not None
+    wait_for(lambda: window.pages["history"]._table.runs.rowCount() == 1, 10)  # type: ignore[attr-defined]
+
+    window.show_page("nodes")
+    bridge.run(str(bridge.entry.samples), seconds=60.0)
+    wait_for(lambda: bridge.progress is not None and bridge.progress.items_done > 0, 20)
+    bridge.killLocal(limited.id)
+    killed = time.monotonic()
+    wait_for(lambda: bridge.node(limited.id).state is NodeState.LOST, 15)  # type: ignore[union-attr]
+    assert time.monotonic() - killed < LOST_SECONDS + 1.0, "the panel was slow to see the lost node"
+    banner = window.pages["nodes"]._lost  # type: ignore[attr-defined]
+    assert banner.isVisible()
+    assert "nothing is lost" in banner.accessibleName()
+    done = bridge.progress.items_done if bridge.progress else 0
+    wait_for(lambda: bridge.progress is not None and bridge.progress.items_done > done + 100, 20)
+    bridge.stop()
+    wait_for(lambda: len(reports) == 2, 20)
+    assert any("lost" in note for note in reports[1].notes)  # type: ignore[attr-defined]
+    assert errors == []
+    bridge.release()
+    wait_for(lambda: bridge.phase is Phase.IDLE, 15)
+
+
+@pytest.mark.slow
+def test_a_lost_stage_ends_the_job_in_words(window: MainWindow, wait_for: Wait, errors: list[str]) -> None:
+    bridge = window.bridge
+    start(window, wait_for, 2)
+    deploy(window, wait_for, "pipeline")
+    failures: list[str] = []
+    bridge.runFailed.connect(failures.append)
+    assert bridge.entry is not None
+    bridge.run(str(bridge.entry.samples), seconds=60.0)
+    wait_for(lambda: bridge.progress is not None and bridge.progress.items_done > 0, 20)
+    victim = own(bridge)[1]
+    bridge.killLocal(victim)
+    wait_for(lambda: failures, 15)
+    assert bridge.name_of(victim) in failures[0]
+    assert errors
+    assert "Deploy again" in bridge.consequence(victim)
+    assert bridge.phase is Phase.DEPLOYED
+
+
+@pytest.mark.slow
+def test_plots_are_live_and_cheap(window: MainWindow, wait_for: Wait) -> None:
+    """The GUI thread's own CPU time is looked at, which other work on the machine does not stretch."""
+    bridge = window.bridge
+    start(window, wait_for, 3)
+    window.show_page("monitor")
+    QApplication.processEvents()
+    blocks: list[float] = []
+    last = [time.thread_time()]
+
+    def tick() -> None:
+        now = time.thread_time()
+        blocks.append(now - last[0])
+        last[0] = now
+
+    timer = QTimer()
+    timer.setInterval(5)
+    timer.timeout.connect(tick)
+    timer.start()
+    wait_for(lambda: len(blocks) > 20, 10)  # the first drawing is over
+    blocks.clear()
+    began, cpu = time.monotonic(), time.thread_time()
+    wait_for(lambda: time.monotonic() - began > 3.0, 10)
+    share = (time.thread_time() - cpu) / (time.monotonic() - began)
+    timer.stop()
+    assert share < GUI_SHARE
+    assert max(blocks) < LONGEST_BLOCK
+    page = window.pages["monitor"]
+    for plot in page._node_plots:  # type: ignore[attr-defined]
+        for key in plot.curves():
+            assert plot._rings[key].view()[-1] >= 0.0
+
+
+@pytest.mark.slow
+def test_limits_are_set_from_the_monitor_page(window: MainWindow, wait_for: Wait) -> None:
+    bridge = window.bridge
+    start(window, wait_for, 1)
+    node = own(bridge)[0]
+    before = bridge.speeds[node]  # type: ignore[index]
+    bridge.setLimits(node, cpu_limit=0.25, link_limit=10_000_000)
+
+    def limited() -> bool:
+        info = bridge.node(node).info  # type: ignore[union-attr]
+        return info is not None and info.cpu_limit == 0.25 and info.link_limit == 10_000_000
+
+    wait_for(limited, 10)
+    assert bridge.speeds[node] == pytest.approx(before * 0.25)  # type: ignore[index]
+    window.show_page("monitor")
+    QApplication.processEvents()
+    words = {label.text() for label in window.pages["monitor"].findChildren(QLabel)}
+    assert "CPU 25 %" in words
+
+
+@pytest.mark.slow
+def test_closing_while_agents_start_and_a_model_opens_leaves_nothing(window: MainWindow, wait_for: Wait) -> None:
+    bridge = window.bridge
+    bridge.start(local=2)
+    bridge.openModel("digits-cnn")
+    wait_for(lambda: bridge.cluster is not None, 20)
+    window.close()
