@@ -24,7 +24,6 @@ from gui.theme import APP_ICON, Theme
 from gui.widgets.dialogs import split_address
 from resources import resource_path
 
-
 SWITCH_SECONDS: Final = 0.001
 """How long a worker may keep Python's lock from the GUI thread; the default of 5 ms shows while a run goes on."""
 

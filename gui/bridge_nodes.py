@@ -113,7 +113,7 @@ class NodesBridge(QObject):
     # ------------------------------------------------------------ cluster and nodes
 
     def start(
-        self, *, addresses: Sequence[str] = (), local: int = 0, cpu_limits: Sequence[float] | None = None
+        self, *, addresses: Sequence[tuple[str, int]] = (), local: int = 0, cpu_limits: Sequence[float] | None = None
     ) -> None:
         """Open the cluster: find nodes, reach ``addresses`` (host, port), start ``local`` agents on this machine."""
         self._activity("cluster", self.tr("Looking for nodes"))

@@ -91,8 +91,9 @@ class Inspector(QFrame):
     def _rebuild(self, rows: Sequence[tuple[str, str | None]]) -> None:
         while (item := self._rows.takeAt(0)) is not None:
             widget = item.widget()
-            widget.hide()
-            widget.deleteLater()
+            if widget is not None:
+                widget.hide()
+                widget.deleteLater()
         self._values = []
         for at, (name, value) in enumerate(rows):
             if value is None:

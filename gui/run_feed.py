@@ -36,8 +36,9 @@ class PatientSource(Source):
         deadline = time.monotonic() + self._seconds if self._seconds is not None else None
         passes = 0
         kept: list[Batch] | None = None
+        again: list[Batch] = []
         while passes < self._repeat or deadline is not None:
-            read = kept if kept is not None else _keep(self._source.batches(size), again := [])
+            read = kept if kept is not None else _keep(self._source.batches(size), again)
             for batch in read:
                 if self._drain.is_set() or (deadline is not None and time.monotonic() >= deadline):
                     return

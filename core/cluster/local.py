@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 from msgspec import Struct
 
 import core
@@ -33,6 +35,7 @@ STOP_SECONDS: Final = 5.0
 LOOPBACK: Final = "127.0.0.1"
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - every socket is encrypted and asks for a paired key
 MOST_AGENTS: Final = 64
+_FOLDER: Final = "shardboard-local"
 _WINDOWS_FLAGS: Final = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
@@ -241,6 +244,15 @@ def start_local_agents(
         agents.close()
         raise
     return agents
+
+
+def _own_folder() -> tempfile.TemporaryDirectory[str]:
+    """Named after this process; those of processes that were killed, and could not clean up, are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}-*-*"):
+        pid = left.name.removeprefix(f"{_FOLDER}-").partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"{_FOLDER}-{os.getpid()}-", ignore_cleanup_errors=True)
 
 
 def agent_command() -> list[str]:

@@ -6,6 +6,7 @@ a question about layers ``first`` to ``last`` is then a difference of two sums.
 
 from __future__ import annotations
 
+import weakref
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -36,6 +37,7 @@ class Tables:
     """What the cost model asks of a model at one batch size. Never changed once made."""
 
     def __init__(self, model: Model, batch: int) -> None:
+        self._model = weakref.ref(model)
         shapes = model.shapes(batch)
         self.graph: LayerGraph = layer_graph(model)
         self.count = len(self.graph.needs)
@@ -56,6 +58,10 @@ class Tables:
         """Per cut: everything that crosses it can travel."""
         self.crossing = np.array([sum(map(self._travelling_bytes, cut.tensors)) for cut in self.cuts], np.float64)
         """Bytes per cut."""
+
+    def belong_to(self, model: Model) -> bool:
+        """Whether they were counted for this very model: a copy of its graph may carry them along."""
+        return self._model() is model
 
     def weight_bytes(self, first: int, last: int, again: Collection[int] = ()) -> int:
         """Bytes of the distinct weights that layers [first, last) and ``again`` use."""
@@ -155,7 +161,6 @@ def tables(model: Model, batch: int) -> Tables:
     """The tables of ``model`` at ``batch``; counted on first use, then kept with the model's graph."""
     held: dict[int, Any] = model.ir.meta.setdefault(_META_KEY, {})
     found = held.get(batch)
-    if found is None:
+    if not isinstance(found, Tables) or not found.belong_to(model):
         found = held[batch] = Tables(model, batch)
-    assert isinstance(found, Tables)
     return found

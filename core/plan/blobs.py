@@ -1,7 +1,7 @@
 """Weights and graphs as blobs named by the SHA-256 of their bytes.
 
-Nothing is copied until it is read: a weight stays where the model's file put it (mapped into memory) and is hashed
-once. The same weight has the same name whichever shard needs it, so a node that holds it never gets it again.
+Nothing is copied until it is read: a weight stays where the model's file put it and is hashed once. The same weight
+has the same name whichever shard needs it, so a node that holds it never gets it again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ BLOB_DTYPES: Final = frozenset(
 """Types that travel as raw bytes, as weights and as tensors; the others are only possible inside a shard."""
 RECENT_BYTES: Final = 256 << 20
 """Decoded weights kept while they are being read, in bytes."""
+PIECE_BYTES: Final = 8 << 20
+"""Read from a data file at once."""
 REMEMBERED_FILE_BYTES: Final = 64 << 20
 """Hashes of weights in data files at least this large are remembered on disk."""
 _META_KEY: Final = "shardboard.sha256"
@@ -62,15 +64,27 @@ class TensorBytes:
         self._tensor = tensor
 
     def view(self) -> memoryview:
-        """The weight's bytes; mapped where the model keeps its weights in data files, else a copy."""
+        """All bytes; mapped where the model keeps its weights in data files, else a copy."""
         array = np.ascontiguousarray(self._tensor.numpy())
         if array.dtype.itemsize > 1 and sys.byteorder == "big":
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         return array.reshape(-1).view(np.uint8).data
 
     @property
-    def mapped(self) -> bool:
+    def in_file(self) -> bool:
         return isinstance(self._tensor, ir.ExternalTensor)
+
+    def pieces(self, offset: int, size: int) -> Iterator[memoryview]:
+        """The bytes from ``offset`` on, read from the data file: mapped pages would count as this program's memory."""
+        assert isinstance(self._tensor, ir.ExternalTensor)
+        with Path(self._tensor.path).open("rb") as file:
+            file.seek((self._tensor.offset or 0) + offset)
+            while size > 0:
+                data = file.read(min(size, PIECE_BYTES))
+                if not data:
+                    raise OSError(f"{self._tensor.path} ends too early")
+                size -= len(data)
+                yield memoryview(data)
 
 
 class BlobSource:
@@ -98,15 +112,22 @@ class BlobSource:
         return self._blobs[sha].nbytes
 
     def read(self, sha: Sha256, offset: int = 0, size: int | None = None) -> memoryview:
-        """At most ``size`` bytes from ``offset`` on (all that follow when None), without copying mapped weights.
+        """At most ``size`` bytes from ``offset`` on (all that follow when None).
 
-        KeyError when the plan has no such blob; ValueError when ``offset`` lies outside it.
+        KeyError when the plan has no such blob; ValueError when ``offset`` lies outside it; ModelError when the model's
+        data file cannot be read any more.
         """
         blob = self._blobs[sha]
         if not 0 <= offset <= blob.nbytes:
             raise ValueError(f"offset {offset} lies outside a blob of {blob.nbytes} bytes")
-        whole = self._view(sha, blob)
-        return whole[offset:] if size is None else whole[offset : offset + size]
+        end = blob.nbytes if size is None else min(blob.nbytes, offset + size)
+        if not (isinstance(blob, TensorBytes) and blob.in_file):
+            return self._view(sha, blob)[offset:end]
+        try:
+            found = list(blob.pieces(offset, end - offset))
+        except OSError as error:
+            raise ModelError(f"A weight of the model cannot be read: {error}.", hint="Open the model again.") from error
+        return found[0] if len(found) == 1 else memoryview(b"".join(found))
 
     def _view(self, sha: Sha256, blob: Bytes) -> memoryview:
         with self._lock:
@@ -114,7 +135,7 @@ class BlobSource:
                 self._recent.move_to_end(sha)
                 return held
         view = blob.view()
-        if isinstance(blob, TensorBytes) and not blob.mapped:
+        if isinstance(blob, TensorBytes):
             with self._lock:
                 self._recent[sha] = view
                 while len(self._recent) > 1 and sum(v.nbytes for v in self._recent.values()) > RECENT_BYTES:
@@ -152,8 +173,14 @@ def hash_tensors(tensors: Iterable[ir.TensorProtocol]) -> list[Sha256]:
 
 
 def _hash(tensor: ir.TensorProtocol) -> Sha256:
+    source = TensorBytes(tensor)
     try:
-        return sha256_of(TensorBytes(tensor).view())
+        if not source.in_file:
+            return sha256_of(source.view())
+        digest = hashlib.sha256()
+        for piece in source.pieces(0, source.nbytes):
+            digest.update(piece)
+        return Sha256(digest.hexdigest())
     except (OSError, ValueError) as error:
         raise ModelError(
             f"The weight {tensor.name!r} cannot be read: {error}.", hint="Is the model's data file complete?"

@@ -58,11 +58,17 @@ class NodeWasLost(Struct, frozen=True):
     reason: str
 
 
+class ResultsMissing(Struct, frozen=True):
+    """Micro-batches are in flight, and yet for ``seconds`` no result came while every node was idle."""
+
+    seconds: float
+
+
 class StopRequested(Struct, frozen=True):
     pass
 
 
-Event = Started | InputRead | InputEnded | ResultsArrived | ShardBroke | NodeWasLost | StopRequested
+Event = Started | InputRead | InputEnded | ResultsArrived | ShardBroke | NodeWasLost | ResultsMissing | StopRequested
 
 # ---------------------------------------------------------------- effects: what to do
 
@@ -177,6 +183,14 @@ class Job:
             case ShardBroke(seq, message):
                 if seq in self._flights:
                     yield self._fail(RemoteError(message, remote_code="shard"))
+            case ResultsMissing(seconds):
+                yield self._fail(
+                    JobError(
+                        f"{len(self._flights)} micro-batches were lost on the way: no result for {seconds:.0f} s, "
+                        "and no node has work.",
+                        hint="A connection between nodes broke. Check the network (shardboard doctor) and run again.",
+                    )
+                )
             case StopRequested():
                 yield self._fail(Cancelled("The run was stopped."))
 

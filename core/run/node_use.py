@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from core.cluster.events import ClusterEvent, TelemetryArrived
 from core.cluster.node import Node
 from core.plan.form import NodeId
 from core.run.report import NodeUse
 from core.wire.messages import Telemetry
+
+QUIET_BYTES_PER_S: Final = 20_000
+"""Telemetry and heartbeats make up to a few thousand bytes a second."""
+
+
+def _traffic(sample: Telemetry) -> float:
+    return sample.net_sent_per_s + sample.net_received_per_s
 
 
 class _Tally:
@@ -58,6 +66,14 @@ class NodeUseCollector:
         with self._changed:
             wanted = [(tally, tally.samples) for node in nodes if (tally := self._tallies.get(node)) is not None]
             self._changed.wait_for(lambda: all(tally.samples > before for tally, before in wanted), timeout)
+
+    def all_quiet(self) -> bool:
+        """Whether every node says that nothing waits, runs or is under way on it."""
+        with self._changed:
+            samples = [tally.last for tally in self._tallies.values()]
+        return all(
+            s is not None and not s.queue and not s.executions and _traffic(s) < QUIET_BYTES_PER_S for s in samples
+        )
 
     def uses(self, order: Sequence[NodeId], names: Mapping[NodeId, str]) -> tuple[NodeUse, ...]:
         with self._changed:

@@ -35,6 +35,7 @@ from core.run.job import (
     NodeWasLost,
     ReadInput,
     ResultsArrived,
+    ResultsMissing,
     ShardBroke,
     Started,
     StopRequested,
@@ -51,6 +52,7 @@ Array = npt.NDArray[Any]
 PROGRESS_SECONDS = 0.1
 LAST_TELEMETRY_SECONDS = 0.5
 KEPT_BYTES = 128 * 2**20
+MISSING_SECONDS = 15.0
 _job_numbers = itertools.count(time.time_ns() & 0x3FFFFFFF)
 
 
@@ -130,17 +132,20 @@ class _Runner:
         self._refuse_lost_nodes()
         self._metrics = RunMetrics(time.perf_counter())
         self._tell(Started())
-        next_progress = 0.0
+        next_progress, heard_at = 0.0, time.perf_counter()
         while not self._job.over:
             if self._ahead is None:
                 self._ahead = next(self._batches, None)
             for arrived in self._links.poll(PROGRESS_SECONDS):
                 self._take(arrived)
+                heard_at = time.perf_counter()
             while self._news:
                 self._tell(self._news.popleft())
             if cancel is not None and cancel.is_set():
                 self._tell(StopRequested())
             now = time.perf_counter()
+            if self._job.in_flight and now - heard_at > MISSING_SECONDS and self._use.all_quiet():
+                self._tell(ResultsMissing(now - heard_at))
             if progress is not None and now >= next_progress:
                 next_progress = now + PROGRESS_SECONDS
                 progress(self._progress(now))
@@ -227,7 +232,9 @@ class _Runner:
     def report(self) -> RunReport:
         metrics, plan = self._metrics, self._plan
         ended = metrics.completions[-1][0] if metrics.completions else metrics.started
-        lost = [f"{name} was lost during the run; its work went to the others." for name in self._job.lost_nodes.values()]
+        lost = [
+            f"{name} was lost during the run; its work went to the others." for name in self._job.lost_nodes.values()
+        ]
         return RunReport(
             model=plan.model_name,
             strategy=plan.request.strategy,

@@ -158,10 +158,10 @@ class StateDelegate(QStyledItemDelegate):
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         node = index.data(Qt.ItemDataRole.UserRole)
         self.initStyleOption(option, index)
-        text, option.text = option.text, ""  # type: ignore[attr-defined]
-        style = option.widget.style()  # type: ignore[attr-defined]
-        style.drawControl(style.ControlElement.CE_ItemViewItem, option, painter, option.widget)  # type: ignore[attr-defined]
-        draw_pill(painter, option.rect.adjusted(8, 0, -4, 0), text, node.state)  # type: ignore[attr-defined]
+        text, option.text = option.text, ""
+        style = option.widget.style()
+        style.drawControl(style.ControlElement.CE_ItemViewItem, option, painter, option.widget)
+        draw_pill(painter, option.rect.adjusted(8, 0, -4, 0), text, node.state)
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
         return super().sizeHint(option, index) + QSize(16, 0)

@@ -146,7 +146,7 @@ class TopologyView(QWidget):
     def _links(self, cards: list[tuple[Node, QRectF]]) -> list[Link]:
         """From the workstation to every node, and between nodes where the plan sends tensors."""
         station = self._station()
-        places = {node.id: rect for node, rect in cards}
+        places: dict[str, QRectF] = {node.id: rect for node, rect in cards}
         feeds = self._fed_by_client()
         links = []
         for index, (node, rect) in enumerate(cards):

@@ -1,4 +1,4 @@
-"""The physical limit: independent onnxruntime processes, one thread each, pinned, that talk to nobody while they run."""
+"""The physical limit: independent onnxruntime processes, one thread each, pinned, that talk to nobody meanwhile."""
 
 from __future__ import annotations
 

@@ -131,7 +131,6 @@ def test_a_lost_stage_ends_the_job_in_words(window: MainWindow, wait_for: Wait, 
 @pytest.mark.slow
 def test_plots_are_live_and_cheap(window: MainWindow, wait_for: Wait) -> None:
     """The GUI thread's own CPU time is looked at, which other work on the machine does not stretch."""
-    bridge = window.bridge
     start(window, wait_for, 3)
     window.show_page("monitor")
     QApplication.processEvents()

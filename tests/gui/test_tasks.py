@@ -45,9 +45,7 @@ def test_errors_for_people_arrive_as_they_are(tasks: Tasks, wait_for: Wait) -> N
     assert errors[0].hint == "Ask again."
 
 
-def test_other_errors_are_logged_and_arrive_too(
-    tasks: Tasks, wait_for: Wait, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_errors_are_logged_and_arrive_too(tasks: Tasks, wait_for: Wait, caplog: pytest.LogCaptureFixture) -> None:
     errors: list[ShardboardError] = []
     with caplog.at_level(logging.ERROR, "gui.tasks"):
         tasks.start(lambda: 1 // 0, None, errors.append)

@@ -10,8 +10,8 @@ from PySide6.QtCore import QSettings, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QLineEdit, QSlider, QWidget
 
-from core.run.report import Latency, NodeUse, RunReport
 from core.plan.form import NodeId
+from core.run.report import Latency, NodeUse, RunReport
 from gui import work
 from gui.bridge import Bridge
 from gui.inspector import Inspection
@@ -149,9 +149,7 @@ def report(strategy: str, throughput: float, started: float) -> RunReport:
     )
 
 
-def test_runs_are_listed_compared_exported_and_deleted(
-    window: MainWindow, wait_for: Wait, tmp_path: object
-) -> None:
+def test_runs_are_listed_compared_exported_and_deleted(window: MainWindow, wait_for: Wait, tmp_path: object) -> None:
     page = window.pages["history"]
     table, shown = page._table, lambda: page._shown  # type: ignore[attr-defined]
     window.show_page("history")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 _numbers = itertools.count()
 
@@ -64,15 +64,12 @@ class VirtualLan:
     def address(self, host: int) -> str:
         return f"10.77.0.{host + 1}"
 
-    def start(
-        self, host: int, command: Sequence[str], *, env: Mapping[str, str], log: Path, stdin: int | IO[str] | None = None
-    ) -> subprocess.Popen[str]:
+    def start(self, host: int, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> subprocess.Popen[str]:
         """Start a process on a host; it is ended with the LAN. stdout and stderr go to ``log``."""
         with log.open("a") as out:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self._names[host], *command],
                 env={**os.environ, **env},
-                stdin=stdin,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -62,6 +62,19 @@ def test_a_data_file_that_is_gone(tmp_path: Path) -> None:
         hash_tensors([tensor])
 
 
+def test_a_data_file_that_goes_after_compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "PIECE_BYTES", 64)
+    array = np.arange(100, dtype=np.float32)
+    tensor = stored(tmp_path / "weights", array, offset=3)
+    (sha,) = hash_tensors([tensor])
+    source = BlobSource({sha: TensorBytes(tensor)})
+    assert bytes(source.read(sha, 4, 200)) == array.tobytes()[4:204]
+    assert bytes(source.read(sha, 400)) == b""
+    (tmp_path / "weights").write_bytes(b"short")
+    with pytest.raises(ModelError, match="ends too early"):
+        source.read(sha)
+
+
 def test_reading_in_pieces_from_several_threads() -> None:
     arrays = [np.random.default_rng(i).integers(0, 255, 50_000).astype(np.uint8) for i in range(4)]
     named = {sha256_of(array.tobytes()): array for array in arrays}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import Cancelled, NodeLostError, RemoteError
+from core.errors import Cancelled, JobError, NodeLostError, RemoteError
 from core.plan.form import NodeId
 from core.run.job import (
     Complete,
@@ -21,6 +21,7 @@ from core.run.job import (
     NodeWasLost,
     ReadInput,
     ResultsArrived,
+    ResultsMissing,
     ShardBroke,
     Started,
     StopRequested,
@@ -112,7 +113,11 @@ def test_a_node_of_no_replica_does_not_matter() -> None:
 
 
 def test_a_broken_shard_and_a_stop_end_the_job() -> None:
-    for event, kind in ((ShardBroke(0, "Conv failed"), RemoteError), (StopRequested(), Cancelled)):
+    for event, kind in (
+        (ShardBroke(0, "Conv failed"), RemoteError),
+        (StopRequested(), Cancelled),
+        (ResultsMissing(20.0), JobError),
+    ):
         shell = Shell(Job([frozenset({A})], OUT, credit=1), 3)
         shell.tell(Started())
         shell.tell(event)

@@ -1,4 +1,4 @@
-"""Every strategy on two and three real agents, on models as people have them, against onnxruntime on the whole model."""
+"""Every strategy over real agents, on models as people have them, against onnxruntime on the whole model."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def check(bed: Bed, model: Model, feed: dict[str, onnx.numpy_helper.np.ndarray])
         assert verdict.passed, (strategy, nodes, verdict.reason)
 
 
-@pytest.mark.parametrize(
-    "key", ["digits-cnn", "digits-mlp", "linear-regression", "logistic-regression", "rnn", "lstm"]
-)
+@pytest.mark.parametrize("key", ["digits-cnn", "digits-mlp", "linear-regression", "logistic-regression", "rnn", "lstm"])
 def test_bundled_models(three: Bed, key: str) -> None:
     model, _ = resolve_model(key)
     check(three, model, dict(model.random_feed(5)))
