@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from PySide6.QtCore import QCoreApplication, QLocale, Qt, QTimer, QTranslator
+from PySide6.QtCore import QCoreApplication, QLocale, QSettings, Qt, QTimer, QTranslator
 from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication
 
 import core
 from core.errors import InputError, ShardboardError
+from core.paths import config_dir
 from gui.bridge import Bridge
 from gui.main_window import MainWindow
 from gui.plurals import EnglishPlurals
@@ -33,6 +34,8 @@ def make_application(argv: Sequence[str]) -> QApplication:
     QCoreApplication.setOrganizationName("shardboard")
     QCoreApplication.setApplicationName("shardboard")
     QCoreApplication.setApplicationVersion(core.__version__)
+    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(config_dir()))
     QGuiApplication.setHighDpiScaleFactorRoundingPolicy(Qt.HighDpiScaleFactorRoundingPolicy.PassThrough)
     app = QApplication([*argv])
     app.setApplicationDisplayName("Shardboard")

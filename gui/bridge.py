@@ -101,7 +101,9 @@ class Bridge(PlanBridge):
             self.tasks.submit(result.deployment.close)
             return
         self.deployment = result.deployment
+        self.deployed_prediction = self.predict(result.deployment.plan.request)
         self.verification = result.verification
+        self.progress = self.report = None
         self._set_phase(Phase.DEPLOYED)
         self.deployed.emit(result.deployment)
 
@@ -165,7 +167,7 @@ class Bridge(PlanBridge):
             sink=sink,
             seconds=seconds,
             verification=self.verification,
-            prediction=self.prediction,
+            prediction=self.deployed_prediction,
             names={n.id: n.name for n in self.nodes},
         )
         steps = work.RunSteps(
@@ -181,6 +183,19 @@ class Bridge(PlanBridge):
             self._run_finished,
             self._run_failed,
         )
+
+    def measured_throughput(self) -> float | None:
+        """Items per second of the run that goes on, or of the last one of this deployment."""
+        if self.report is not None:
+            return self.report.throughput
+        return self.progress.throughput if self.progress is not None else None
+
+    def prediction_error(self) -> float | None:
+        """(measured − predicted) / predicted throughput of the deployed plan."""
+        measured, prediction = self.measured_throughput(), self.deployed_prediction
+        if measured is None or prediction is None or prediction.throughput <= 0:
+            return None
+        return measured / prediction.throughput - 1.0
 
     def _run_progress(self, progress: RunProgress) -> None:
         self.progress = progress

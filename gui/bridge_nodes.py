@@ -250,7 +250,7 @@ class NodesBridge(QObject):
         self._activity("local", self.tr("Starting local agents"))
         first = self.local_count()
         self.tasks.start(
-            partial(work.start_local, self.cluster, count, first, cpu_limits),
+            partial(work.start_local, count, first, cpu_limits),
             self._local_started,
             partial(self._failed, self.tr("The local agents did not start"), key="local"),
         )
@@ -261,6 +261,10 @@ class NodesBridge(QObject):
             self.tasks.submit(agents.close)
             return
         self._local.append(agents)
+        for agent in agents.agents:
+            self._slots.setdefault(agent.id, len(self._slots))
+        if self.cluster is not None:
+            work.make_known(self.cluster, agents)
         self.localAgentsChanged.emit()
         self._refresh_nodes()
 

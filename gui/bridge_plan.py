@@ -54,6 +54,8 @@ class PlanBridge(NodesBridge):
         self.profile: Profile | None = None
         self.request: PlanRequest | None = None
         self.prediction: Prediction | None = None
+        self.deployed_prediction: Prediction | None = None
+        """Of the plan that is deployed, whatever is asked for meanwhile."""
         self.prediction_problem: str = ""
         """Why there is no prediction, in words; "" when there is one or nothing to predict."""
         self.compiled: CompiledPlan | None = None
@@ -205,6 +207,8 @@ class PlanBridge(NodesBridge):
     def _predict(self) -> None:
         self.prediction_problem = ""
         self.prediction = self.predict(self.request) if self.request is not None else None
+        if self.deployment is not None:
+            self.deployed_prediction = self.predict(self.deployment.plan.request) or self.deployed_prediction
         self.predictionChanged.emit(self.prediction)
 
 

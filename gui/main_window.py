@@ -23,7 +23,6 @@ from PySide6.QtWidgets import (
 )
 
 from core.cluster.node import NodeState
-from core.cost.types import Prediction
 from gui.bridge import Bridge, Phase
 from gui.inspector import Inspector
 from gui.overview import overview
@@ -316,9 +315,9 @@ class StatusLine(QFrame):
         lost = any(n.state is NodeState.LOST for n in self._bridge.nodes)
         set_look(self._nodes[1], "role", "bad" if lost else "")
         _put(self._plan[1], self._plan_words())
-        rate = self.measured()
+        rate = self._bridge.measured_throughput()
         _put(self._rate[1], self.tr("{0} items/s").format(units.quantity(rate)) if rate is not None else "–")
-        error = self.prediction_error()
+        error = self._bridge.prediction_error()
         _put(self._error[1], units.signed_percent(error) if error is not None else "–")
         set_look(self._error[1], "role", "" if error is None else "good" if abs(error) <= 0.15 else "warn")
 
@@ -346,19 +345,6 @@ class StatusLine(QFrame):
             Phase.STOPPING: self.tr("stopping"),
         }.get(bridge.phase, self.tr("not deployed"))
         return self.tr("{0} · {1} × {2} · {3}").format(bridge.model.name, request.strategy, len(request.nodes), state)
-
-    def measured(self) -> float | None:
-        """Items per second: of the run that goes on, or of the last one."""
-        if self._bridge.report is not None:
-            return self._bridge.report.throughput
-        return self._bridge.progress.throughput if self._bridge.progress is not None else None
-
-    def prediction_error(self) -> float | None:
-        """(measured − predicted) / predicted."""
-        measured, prediction = self.measured(), self._bridge.prediction
-        if measured is None or not isinstance(prediction, Prediction) or prediction.throughput <= 0:
-            return None
-        return measured / prediction.throughput - 1.0
 
     def _show_activity(self, text: str, share: float) -> None:
         _put(self._doing, text)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from msgspec import Struct, structs
+
 from core.errors import VerificationError
 from core.plan.form import NodeId, PlanRequest
 from core.run.report import Predicted, RunProgress, RunReport
@@ -65,20 +67,23 @@ def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, fl
     return dict(cluster.measure_speeds(nodes))
 
 
-def start_local(cluster: Cluster, count: int, first: int, cpu_limits: Sequence[float] | None) -> LocalAgents:
-    """Start ``count`` agents on this machine and make them known; ``first`` is how many there are already.
+def start_local(count: int, first: int, cpu_limits: Sequence[float] | None) -> LocalAgents:
+    """Start ``count`` agents on this machine; ``first`` is how many there are already.
 
-    They are announced too, as agents on other machines are; where multicast does not work they are known by address.
+    They are announced, as agents on other machines are; where multicast does not work ``make_known`` helps.
     """
     from core.cluster.local import start_local_agents
 
     names = [f"local-{first + index + 1}" for index in range(count)]
-    agents = start_local_agents(count, cpu_limits=cpu_limits, announce=True, names=names)
+    return start_local_agents(count, cpu_limits=cpu_limits, announce=True, names=names)
+
+
+def make_known(cluster: Cluster, agents: LocalAgents) -> None:
+    """Tell the cluster where they are, in their order; does not wait."""
     for agent in agents.agents:
         cluster.add_known(
             agent.id, agent.host, agent.control_port, "local", pairing_port=agent.pairing_port, name=agent.name
         )
-    return agents
 
 
 # ---------------------------------------------------------------- model
@@ -221,7 +226,7 @@ class RunOrder(NamedTuple):
     names: Mapping[NodeId, str]
 
 
-class Result(NamedTuple):
+class Result(Struct, frozen=True, eq=False):
     """What one item gave."""
 
     index: int
@@ -249,8 +254,6 @@ def run(
     cancel: threading.Event,
 ) -> RunReport:
     """Run inputs through a deployment; ``drain`` ends it early with a report, ``cancel`` drops it with Cancelled."""
-    import msgspec
-
     from core.run.runner import run_job
     from core.run.sink import CallbackSink, TeeSink, open_sink
     from core.run.source import open_source
@@ -264,7 +267,7 @@ def run(
     report = run_job(deployment, source, sink, in_flight=order.in_flight, progress=steps.progress, cancel=cancel)
     feed.flush()
     verification, prediction = order.verification, order.prediction
-    return msgspec.structs.replace(
+    return structs.replace(
         report,
         input=order.spec,
         verified=verification.passed if verification else None,

@@ -99,7 +99,10 @@ class Introductions:
             return self._introduce(host, port, pairing_port)
         probe_tcp(host, port)
         self._cluster.add_known(known, host, port, "address", pairing_port=pairing_port)
-        return self._await_trust(known)
+        node_id = self._await_trust(known)
+        if self._known is not None:
+            self._known.remember(node_id, self._cluster.node(node_id).name, host, port)
+        return node_id
 
     def _introduce(self, host: str, port: int, pairing_port: int) -> NodeId:
         probe_tcp(host, port)

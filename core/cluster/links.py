@@ -89,7 +89,7 @@ class DataLinks:
         while waiting:
             if time.monotonic() > deadline:
                 raise UnreachableError(
-                    f"{len(waiting)} of {len(self._channels)} nodes did not take the data connection within {timeout:g} s.",
+                    f"{len(waiting)} of {len(self._channels)} nodes did not take a data connection in {timeout:g} s.",
                     hint="Check that the agents' data ports can be reached (shardboard doctor).",
                 )
             self._poller.wait(0.2)

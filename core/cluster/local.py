@@ -6,6 +6,7 @@ They share this workstation's key file, so they are paired without a code.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -36,6 +37,7 @@ LOOPBACK: Final = "127.0.0.1"
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - every socket is encrypted and asks for a paired key
 MOST_AGENTS: Final = 64
 _FOLDER: Final = "shardboard-local"
+_LEFT_SECONDS: Final = 24 * 3600.0
 _WINDOWS_FLAGS: Final = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
@@ -211,11 +213,7 @@ def start_local_agents(
         raise InputError(f"{count} local agents cannot be started: choose 1 to {MOST_AGENTS}.")
     key_file = shared_key_path()
     load_or_create_key_file(key_file)
-    folder = (
-        None
-        if state_root is not None
-        else tempfile.TemporaryDirectory(prefix="shardboard-", ignore_cleanup_errors=True)
-    )
+    folder = _own_folder() if state_root is None else None
     root = state_root if state_root is not None else Path(folder.name if folder is not None else "")
     agents = LocalAgents(folder)
     cores = usable_cores() if pin else ()
@@ -247,11 +245,14 @@ def start_local_agents(
 
 
 def _own_folder() -> tempfile.TemporaryDirectory[str]:
-    """Named after this process; those of processes that were killed, and could not clean up, are removed."""
+    """Named after this process. Those of processes that were killed, and could not clean up, are removed after a day:
+    they hold gigabytes of weights."""
     for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}-*-*"):
         pid = left.name.removeprefix(f"{_FOLDER}-").partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may be removing it too
+            old = time.time() - left.stat().st_mtime > _LEFT_SECONDS
+            if old and pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(left, ignore_errors=True)
     return tempfile.TemporaryDirectory(prefix=f"{_FOLDER}-{os.getpid()}-", ignore_cleanup_errors=True)
 
 

@@ -54,7 +54,7 @@ def default_micro_batch(model: Model, wanted: int | None, *, items: int | None =
 
 
 def check_request(options: argparse.Namespace, model: Model) -> None:
-    """Before anything starts. Raises PlanError for a strategy that does not exist or a batch the model does not take."""
+    """Before anything starts. Raises PlanError for a strategy that does not exist, a batch the model does not take."""
     strategy = options.strategy
     if strategy not in (None, AUTO, *STRATEGIES):
         raise PlanError(f"There is no strategy '{strategy}'.", hint=f"Choose from {', '.join((AUTO, *STRATEGIES))}.")

@@ -60,7 +60,7 @@ class MonitorPage(Page):
         for index in range(4):
             tiles.setStretch(index, 1)
         self._rate = TimePlot(tr("Throughput, items/s"), units.compact, floor=10.0)
-        self._latency = TimePlot(tr("Latency"), lambda ms: units.seconds(ms / 1e3), floor=1.0)
+        self._latency = TimePlot(tr("Latency"), lambda ms: units.seconds(ms / 1e3) if ms else "0", floor=1.0)
         self._queue = TimePlot(tr("Queue, micro-batches"), units.compact, floor=4.0)
         self._cpu = TimePlot(tr("CPU of the agent, cores"), units.compact, floor=1.0)
         self._memory = TimePlot(tr("Memory of the agent"), units.nbytes, floor=64 * 2.0**20, ceiling=binary_ceiling)
@@ -78,7 +78,7 @@ class MonitorPage(Page):
             plots.addWidget(plot, index // 3, index % 3)
             plots.setColumnStretch(index % 3, 1)
         self._timeline = StageTimeline(self._bridge)
-        stages = Card(tr("Stage time line"), tr("each block is a micro-batch; pale: too many to tell"), margin=M)
+        stages = Card(tr("Stage time line"), tr("each block is one micro-batch"), margin=M)
         stages.body.addWidget(self._timeline, 1)
         adversity = Card(tr("Adversity"), margin=M)
         controls = QScrollArea()
@@ -158,7 +158,7 @@ class MonitorPage(Page):
     def _sample_run(self) -> None:
         going = self._bridge.phase in {Phase.RUNNING, Phase.STOPPING}
         progress = self._bridge.progress if going else None
-        prediction = self._bridge.prediction if going else None
+        prediction = self._bridge.deployed_prediction if going else None
         self._rate.add("measured", progress.throughput if progress else math.nan)
         self._rate.add("predicted", prediction.throughput if prediction else math.nan)
         self._latency.add("p50", progress.latency_p50_ms if progress else math.nan)
@@ -210,21 +210,15 @@ class MonitorPage(Page):
         self._done_tile.set(units.quantity(report.items), self.tr("in {0}").format(units.seconds(report.seconds)))
 
     def _show_rate(self) -> None:
-        report, progress = self._bridge.report, self._bridge.progress
-        rate = report.throughput if report else progress.throughput if progress else None
-        prediction = self._bridge.prediction
+        rate = self._bridge.measured_throughput()
+        prediction = self._bridge.deployed_prediction or self._bridge.prediction
+        note = self.tr("predicted {0}").format(units.quantity(prediction.throughput)) if prediction else ""
         if rate is None:
-            note = (
-                self.tr("predicted {0}").format(units.quantity(prediction.throughput))
-                if prediction
-                else self.tr("no run yet")
-            )
-            self._rate_tile.set(units.DASH, note)
+            self._rate_tile.set(units.DASH, note or self.tr("no run yet"))
             return
-        note = ""
-        if prediction is not None and prediction.throughput > 0:
-            error = units.signed_percent(rate / prediction.throughput - 1.0)
-            note = self.tr("predicted {0} ({1})").format(units.quantity(prediction.throughput), error)
+        error = self._bridge.prediction_error()
+        if error is not None:
+            note = self.tr("{0} ({1})").format(note, units.signed_percent(error))
         self._rate_tile.set(self.tr("{0} items/s").format(units.quantity(rate)), note)
 
     def _show_balance(self) -> None:
@@ -252,7 +246,8 @@ class MonitorPage(Page):
             (tr("Strategy"), plan.request.strategy),
             (tr("Micro-batch"), tr("%n item(s)", "", plan.request.micro_batch)),
         ]
-        expected = {p.node: p for p in self._bridge.prediction.nodes} if self._bridge.prediction else {}
+        prediction = self._bridge.deployed_prediction
+        expected = {p.node: p for p in prediction.nodes} if prediction else {}
         for node_id in deployment.nodes:
             telemetry = self._bridge.telemetry.get(node_id)
             rows.append((self._bridge.name_of(node_id), None))
@@ -266,7 +261,8 @@ class MonitorPage(Page):
             items = sum(load.items_per_s for load in telemetry.shards) if telemetry else None
             rows.append((tr("Items/s"), units.quantity(items)))
             rows.append((tr("Memory"), units.nbytes(telemetry.process_memory if telemetry else None)))
-        self.inspected.emit(Inspection(plan.model_name, rows, tr("deployed")))
+        going = self._bridge.phase in {Phase.RUNNING, Phase.STOPPING}
+        self.inspected.emit(Inspection(plan.model_name, rows, tr("running") if going else tr("deployed")))
 
     # ------------------------------------------------------------ visibility
 

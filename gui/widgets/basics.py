@@ -255,7 +255,7 @@ class Banner(QFrame):
     def say(self, title: str, text: str, kind: Kind = "info") -> None:
         set_look(self, "kind", kind)
         self._icon.set(
-            {"bad": "alert", "warn": "alert", "good": "check"}.get(kind, "info"),
+            {"bad": "warning", "warn": "warning", "good": "check"}.get(kind, "info"),
             kind if kind in {"bad", "warn", "good"} else "accent",
         )
         self._title.setText(title)

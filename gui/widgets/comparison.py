@@ -105,7 +105,7 @@ class Comparison(QWidget):
         self._grid.setVerticalSpacing(S - 2)
         self._cells: list[tuple[QLabel, QLabel, QLabel, QLabel]] = []
         self._heads = tuple(label("", "overline") for _ in range(4))
-        self._heads[3].setAlignment(Qt.AlignmentFlag.AlignRight)
+        self._heads[3].setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         for column, head in enumerate(self._heads):
             self._grid.addWidget(head, 0, column)
         self._rule = line()

@@ -18,12 +18,16 @@ from PySide6.QtWidgets import QWidget
 from core.wire.messages import Telemetry
 from gui.bridge import Bridge
 from gui.colours import blend
-from gui.theme import S, Theme
+from gui.theme import Theme
+from gui.widgets import units
 
-SPAN: Final = 2.0
-"""Seconds shown."""
-DELAY: Final = 0.5
-"""Seconds that the picture lags, so that all telemetry of what it shows has come."""
+SPANS: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds shown: the shortest that holds BLOCKS runs of a lane."""
+BLOCKS: Final = 24
+QUIET_SECONDS: Final = 1.0
+"""A lane without news for so long is not waited for."""
+CLOCKS_AGREE: Final = 0.05
+"""Clocks that differ by less (the way of a message included) count as one: the same machine, or set by NTP."""
 LABEL_WIDTH: Final = 108
 AXIS_HEIGHT: Final = 20
 KEPT: Final = 4096
@@ -39,20 +43,32 @@ class Lane:
     def __init__(self) -> None:
         self.runs: deque[tuple[float, float, int]] = deque(maxlen=KEPT)
         """(start, end, seq)."""
-        self._offset: float | None = None
+        self._offset = 0.0
+        self._nearest: float | None = None
         self._told: float | None = None
 
     def take(self, telemetry: Telemetry, now: float) -> None:
         """The node's clock is set against ours by the telemetry that took the least time to come."""
         before, self._told = self._told, telemetry.time
         behind = now - telemetry.time
-        self._offset = behind if self._offset is None else min(self._offset + 0.001, behind)
+        nearest = behind if self._nearest is None else min(self._nearest + 0.001, behind)
+        self._nearest = nearest
+        self._offset = 0.0 if abs(nearest) < CLOCKS_AGREE else nearest
         if len(telemetry.executions) >= MOST_TOLD and before is not None:
             first = min(run.start for run in telemetry.executions)
             self.runs.append((before + self._offset, first + self._offset, UNTOLD))
         for run in telemetry.executions:
             start = run.start + self._offset
             self.runs.append((start, start + run.seconds, run.seq))
+
+    def latest(self) -> float:
+        """End of the last run, 0.0 when there was none."""
+        return self.runs[-1][1] if self.runs else 0.0
+
+    def period(self) -> float | None:
+        """Seconds from one run's start to the next one's, typically; None when there are too few to tell."""
+        starts = [start for start, _, seq in list(self.runs)[-MOST_TOLD:] if seq != UNTOLD]
+        return float(np.median(np.diff(starts))) if len(starts) > 4 else None
 
     def pixels(self, begin: float, span: float, width: int, shades: tuple[int, int, int], ground: int) -> np.ndarray:
         """uint32 ARGB, shape (width,), of the time from ``begin`` on."""
@@ -74,6 +90,7 @@ class StageTimeline(QWidget):
         self._bridge = bridge
         self._lanes: dict[str, Lane] = {}
         self._end = 0.0
+        self._span = SPANS[-2]
         self.setMinimumHeight(110)
         self.setAccessibleName(self.tr("Stage time line"))
         Theme.of().changed.connect(self.update)
@@ -88,10 +105,14 @@ class StageTimeline(QWidget):
         self._lanes[node_id].take(telemetry, now)
 
     def draw(self, now: float) -> None:
-        latest = max((lane.runs[-1][1] for lane in self._lanes.values() if lane.runs), default=0.0)
-        end = now - DELAY
-        if latest < end - SPAN and self._end > latest + SPAN:
+        """Show the newest time that all busy lanes have told of."""
+        busy = [lane for lane in self._lanes.values() if lane.latest() > now - QUIET_SECONDS]
+        end = min((lane.latest() for lane in busy), default=self._end)
+        if end == self._end:
             return
+        periods = [period for lane in busy if (period := lane.period()) is not None]
+        wanted = BLOCKS * min(periods, default=SPANS[-1])
+        self._span = next((span for span in SPANS if span >= wanted), SPANS[-1])
         self._end = end
         if self.isVisible():
             self.update()
@@ -127,7 +148,7 @@ class StageTimeline(QWidget):
         ground = theme.colour("sunken")
         surface = theme.colour("surface")
         shades = (colour.rgba(), blend(colour, surface, 0.62).rgba(), blend(colour, surface, 0.25).rgba())
-        row = self._lanes[node_id].pixels(self._end - SPAN, SPAN, width, shades, ground.rgba())
+        row = self._lanes[node_id].pixels(self._end - self._span, self._span, width, shades, ground.rgba())
         image = QImage(row.data, width, 1, width * 4, QImage.Format.Format_RGB32)
         painter.drawImage(lane, image)
 
@@ -139,14 +160,14 @@ class StageTimeline(QWidget):
         steps = 4
         for i in range(steps + 1):
             x = area.left() + area.width() * i / steps
-            ago = SPAN * (1 - i / steps)
+            ago = self._span * (1 - i / steps)
             box = QRectF(x - 40, y, 80, 16)
             side = Qt.AlignmentFlag.AlignHCenter
             if i == 0:
                 box, side = QRectF(x, y, 80, 16), Qt.AlignmentFlag.AlignLeft
             if i == steps:
                 box, side = QRectF(x - 80, y, 80, 16), Qt.AlignmentFlag.AlignRight
-            text = self.tr("{0} s ago").format(f"{ago:.1f}") if i == 0 else f"{ago:.1f}"
+            text = f"−{units.seconds(ago)}" if ago else "0"
             painter.drawText(box, side | Qt.AlignmentFlag.AlignTop, text)
         painter.setPen(QPen(QColor(theme.colour("border")), 1))
-        painter.drawLine(QPointF(area.left(), area.bottom()), QPointF(area.right(), area.bottom() + S - S))
+        painter.drawLine(QPointF(area.left(), area.bottom()), QPointF(area.right(), area.bottom()))

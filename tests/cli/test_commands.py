@@ -20,6 +20,7 @@ import pytest
 
 from core.cli import main
 from core.cluster.local import start_local_agents
+from core.cluster.opening import open_cluster
 from core.model.library import resolve_model
 from core.run.history import list_runs
 from resources import resource_path
@@ -141,8 +142,6 @@ def test_nodes_by_address(capsys: pytest.CaptureFixture[str], own_home: Path) ->
     with start_local_agents(2) as agents:
         options = [part for agent in agents.agents for part in ("--node", "{}:{}".format(*as_address(agent)))]
         # Their pairing ports are not beside the control ports, so they are paired first, as a person would.
-        from core.cluster.opening import open_cluster
-
         with open_cluster(local=agents.agents, discovery=False) as cluster:
             cluster.wait_ready(2, 10)
             for agent in agents.agents:
@@ -285,7 +284,7 @@ def test_ctrl_c_stops_the_job_and_leaves_nothing_behind() -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "stopped" in err
-    gone, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
 
 
@@ -295,7 +294,7 @@ def test_agents_end_when_the_command_is_killed() -> None:
     children = wait_for_children(process, 2)
     process.kill()
     process.communicate(timeout=20)
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
 
 

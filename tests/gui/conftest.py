@@ -6,12 +6,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from PySide6.QtCore import QSettings
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
+
+if TYPE_CHECKING:
+    from gui.bridge import Bridge
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -49,6 +53,17 @@ def application(qapp: QApplication) -> QApplication:
         qapp.installTranslator(EnglishPlurals(qapp))
     Theme.of()
     return qapp
+
+
+@pytest.fixture
+def bridge(application: QApplication) -> Iterator[Bridge]:
+    """A bridge without a cluster; afterwards its workers have ended."""
+    from gui.bridge import Bridge
+
+    made = Bridge()
+    yield made
+    made.close()
+    made.tasks._pool.shutdown(wait=True)
 
 
 @pytest.fixture

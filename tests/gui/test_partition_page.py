@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from core.cluster.events import NodeChanged
@@ -82,13 +81,6 @@ def test_the_simpler_strategy_wins_among_equals() -> None:
 
 
 # ---------------------------------------------------------------- the page
-
-
-@pytest.fixture
-def bridge(application: QApplication) -> Iterator[Bridge]:
-    made = Bridge()
-    yield made
-    made.close()
 
 
 @pytest.fixture

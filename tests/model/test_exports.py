@@ -15,14 +15,9 @@ from tests.model.graphs import assert_same, run_file, run_graph, run_in_two
 pytestmark = [pytest.mark.exports, pytest.mark.skipif(bool(missing()), reason=missing())]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("exports")
-
-
 @pytest.fixture(params=NAMES)
-def exported(request: pytest.FixtureRequest, folder: Path) -> Export:
-    return export(request.param, folder)
+def exported(request: pytest.FixtureRequest, exports_folder: Path) -> Export:
+    return export(request.param, exports_folder)
 
 
 @pytest.fixture

@@ -17,16 +17,9 @@ from tests.plan.models import request
 pytestmark = [pytest.mark.exports, pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 
 
-@pytest.fixture(scope="session")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.getbasetemp() / "exports"  # shared with other tests of the same session
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_every_way_to_cut_an_export(name: str, exports: Path) -> None:
-    exported = export(name, exports)
+def test_every_way_to_cut_an_export(name: str, exports_folder: Path) -> None:
+    exported = export(name, exports_folder)
     model = open_model(exported.path)
     batch = micro_batch_for(model, 3)
     layers = len(model.layers(batch))

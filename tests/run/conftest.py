@@ -43,15 +43,7 @@ def bed(nodes: int) -> Iterator[Bed]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keys and paired nodes of these tests are their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHARDBOARD_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def three(home: None) -> Iterator[Bed]:
+def three() -> Iterator[Bed]:
     """Three agents for the tests of a module that leave them alive."""
     with bed(3) as made:
         yield made

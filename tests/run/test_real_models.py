@@ -50,8 +50,6 @@ def test_onnx_light_models(three: Bed, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing()), reason=missing())
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("-old")])
-def test_exports(three: Bed, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.getbasetemp() / "exports"
-    folder.mkdir(exist_ok=True)
-    exported = export(name, folder)
+def test_exports(three: Bed, name: str, exports_folder: Path) -> None:
+    exported = export(name, exports_folder)
     check(three, open_model(exported.path), exported.feed)

@@ -76,7 +76,7 @@ def kill_during_a_run(nodes: int, strategy: str, model: Model, victim: int) -> t
     return report, sink
 
 
-def test_a_killed_replica_loses_nothing(home: None, digits: Model) -> None:
+def test_a_killed_replica_loses_nothing(digits: Model) -> None:
     report, sink = kill_during_a_run(3, "replicate", digits, victim=1)
     (expected,) = digits.reference()(feed_of(digits, 200))
     assert report.items == 200 * 60
@@ -84,7 +84,7 @@ def test_a_killed_replica_loses_nothing(home: None, digits: Model) -> None:
     assert any("local-2" in note for note in report.notes)
 
 
-def test_a_killed_stage_ends_the_job_soon_and_names_the_node(home: None, digits: Model) -> None:
+def test_a_killed_stage_ends_the_job_soon_and_names_the_node(digits: Model) -> None:
     started = time.monotonic()
     with pytest.raises(NodeLostError, match="local-2"):
         kill_during_a_run(2, "pipeline", digits, victim=1)
