@@ -15,7 +15,7 @@ from agent.dataflow import Dataflow
 from agent.executor import load_shard
 from agent.failures import AgentFailureError
 from core.errors import ProtocolError
-from core.plan.form import NodeId, Sha256
+from core.plan.form import NodeId, Sha256, memory_bytes
 from core.units import format_bytes
 from core.wire.messages import Loaded, LoadShards
 from core.wire.trust import TrustStore
@@ -93,8 +93,8 @@ class Loader:
         self._blobs.unpin(deployment)
 
     def _flow(self, message: LoadShards, owner: str) -> Dataflow:
-        needed = sum({w.blob: w.nbytes for s in message.shards for w in s.weights}.values())
-        self.check_memory(needed + max((s.activation_bytes for s in message.shards), default=0))
+        needed = memory_bytes(message.shards)
+        self.check_memory(needed)
         budget = max(_SMALLEST_BUDGET, (self._memory_limit - self._base - needed) // 4)
         try:
             return Dataflow(

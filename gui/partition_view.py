@@ -208,6 +208,8 @@ def _runs(request: PlanRequest, place: int, layers: int) -> str:
     if request.cuts is None:
         return _tr("Stage {0}").format(place + 1)
     edges = (0, *request.cuts, layers)
+    if edges[place + 1] - edges[place] == 1:
+        return _tr("Layer {0}").format(edges[place + 1])
     return _tr("Layers {0}–{1}").format(edges[place] + 1, edges[place + 1])
 
 

@@ -28,7 +28,7 @@ from core.cluster.node import CONNECTED, Node, NodeState, bracketed
 from core.cluster.shipping import Need, Transfer
 from core.errors import Cancelled, NodeLostError, NoNodesError, PlacementError, RemoteError, ShardboardError
 from core.plan.compile import CompiledPlan
-from core.plan.form import CLIENT, NodeId, Plan, Sha256
+from core.plan.form import CLIENT, NodeId, Plan, Sha256, memory_bytes
 from core.wire.messages import CancelJob, LoadShards, Release, Reply, Request, Reserve, ShardFailed
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class Deployment:
         self.id = deployment_id
         self.epoch = epoch
         self._links: DataLinks | None = None
+        self._taken = False
+        """A job took delivery of the results since ``_links`` were made: they get nothing any more."""
         self._lock = threading.Lock()
         self._job = secrets.randbelow(1 << 30) + (1 << 30)
         self._seq = 0
@@ -89,6 +91,10 @@ class Deployment:
 
     def open_links(self) -> DataLinks:
         """Data connections that take delivery of this deployment's results, for the calling thread. Close them."""
+        self._taken = True
+        return self._new_links()
+
+    def _new_links(self) -> DataLinks:
         return DataLinks(self.cluster.wire, self.plan, self.id, self.epoch, self.endpoints)
 
     def infer(self, feed: Mapping[str, Array], *, replica: int = 0, timeout: float = INFER_SECONDS) -> dict[str, Array]:
@@ -97,8 +103,12 @@ class Deployment:
         Raises RemoteError (a shard failed), NodeLostError, UnreachableError (no result within ``timeout`` seconds).
         """
         with self._lock:
+            if self._links is not None and self._taken:
+                self._links.close()
+                self._links = None
             if self._links is None:
-                self._links = self.open_links()
+                self._links = self._new_links()
+                self._taken = False
             self._seq += 1
             return self._exchange(self._links, feed, replica, timeout)
 
@@ -206,7 +216,8 @@ class _Deploying:
         self._compiled = compiled
         self._plan = compiled.plan
         self._nodes = nodes_of(compiled.plan)
-        self._reserves = {node: Reserve(self.id, owner, memory_bytes(compiled.plan, node)) for node in self._nodes}
+        needs = {node: memory_bytes(compiled.plan.on_node(node)) for node in self._nodes}
+        self._reserves = {node: Reserve(self.id, owner, nbytes) for node, nbytes in needs.items()}
         self._parcels: dict[NodeId, Parcel] = {}
         self._progress = progress
         self._cancel = cancel
@@ -308,13 +319,6 @@ def blobs_of(plan: Plan, node: NodeId) -> tuple[Sha256, ...]:
     """Graphs and weights that a node needs, each once."""
     shards = plan.on_node(node)
     return tuple(dict.fromkeys([s.graph for s in shards] + [w.blob for s in shards for w in s.weights]))
-
-
-def memory_bytes(plan: Plan, node: NodeId) -> int:
-    """What a plan's shards take on a node: each weight once, and every shard's graph and intermediate tensors."""
-    shards = plan.on_node(node)
-    weights = {w.blob: w.nbytes for s in shards for w in s.weights}
-    return sum(weights.values()) + sum(s.activation_bytes + s.graph_nbytes for s in shards)
 
 
 def peer_endpoint(node: Node, seen_by: Node) -> str:

@@ -143,7 +143,7 @@ class Node(Struct, frozen=True):
     rtt_s: float | None = None
     """Seconds from a heartbeat to its answer, smoothed."""
     speed: float | None = None
-    """Measured; 1.0 is this workstation with one thread."""
+    """Measured, under its CPU limit; 1.0 is this workstation with one thread."""
     owner: str = ""
     """Name of the workstation whose deployment holds it, or ""."""
 

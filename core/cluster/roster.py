@@ -396,7 +396,11 @@ class Roster:
         record = self._records.get(node_id)
         if record is None or info.id != node_id:
             return []
-        record.node = replace(record.node, info=info, name=info.name)
+        before = record.node
+        speed = before.speed
+        if speed is not None and before.info is not None:
+            speed *= info.cpu_limit / before.info.cpu_limit
+        record.node = replace(before, info=info, name=info.name, speed=speed)
         return self._tell(record)
 
     def measured(self, node_id: NodeId, speed: float) -> list[Effect]:

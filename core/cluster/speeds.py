@@ -19,12 +19,12 @@ MEASURE_SECONDS: Final = 60.0
 
 
 def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, float]:
-    """Speed of each node; 1.0 is this workstation with one thread.
+    """Speed of each node under its CPU limit; 1.0 is this workstation with one thread.
 
-    Agents on one machine share its cores, so they take turns; machines work side by side, and this workstation is
-    measured when none of its own agents is. Raises what ``Cluster.request`` raises.
+    Agents on one machine share its cores, so they take turns; machines work side by side. This workstation is measured
+    before and after, and its better time counts. Raises what ``Cluster.request`` raises.
     """
-    local_seconds = local_speed_seconds()
+    before = local_speed_seconds()
     turns: dict[str, list[NodeId]] = {}
     for node in nodes:
         turns.setdefault(cluster.node(node).host, []).append(node)
@@ -35,7 +35,8 @@ def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, fl
     measured = zip(
         [n for group in turns.values() for n in group], [s for group in machines for s in group], strict=True
     )
-    speeds = {node: local_seconds / seconds * _cpu_limit(cluster, node) for node, seconds in measured}
+    here = min(before, local_speed_seconds())
+    speeds = {node: here / seconds * _cpu_limit(cluster, node) for node, seconds in measured}
     cluster.set_speeds(speeds)
     return speeds
 

@@ -1,4 +1,4 @@
-"""How much memory a node will need. Measured on shards of the reference models with onnxruntime 1.31."""
+"""How much memory an agent takes before it holds any shard."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ import onnxruntime as ort
 from core.cost.speed import speed_graph
 from core.paths import cache_dir
 
-RESIDENT_COPIES: Final = 2.0
-"""Weights lie in memory twice: the mapped blob, and onnxruntime's own copy in the order its kernels want
-(BERT-base 2.03, GPT-2 2.02, ResNet-50 2.8 by the fused and reordered convolutions)."""
 TYPICAL_BASE_BYTES: Final = 80 << 20
 """An agent without shards, where it cannot be measured."""
 _PROBE_SECONDS: Final = 30.0

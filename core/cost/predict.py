@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from core.cost.balance import SEND_SECONDS, balanced_cuts
-from core.cost.memory import RESIDENT_COPIES, TYPICAL_BASE_BYTES
+from core.cost.memory import TYPICAL_BASE_BYTES
 from core.cost.tables import Flow, Tables, tables
 from core.cost.types import NodePrediction, Prediction, Profile
 from core.errors import PlanError
@@ -40,6 +40,7 @@ class _Load(Struct, frozen=True):
     cycle_s: float
     """Compute and handling of messages: the least time between two micro-batches."""
     weight_bytes: int
+    repacked_bytes: int
     activation_bytes: int
     flow: Flow
 
@@ -63,6 +64,7 @@ class _Work(Struct, frozen=True):
             compute_s=compute,
             cycle_s=compute + handling,
             weight_bytes=self.known.weight_bytes(first, last, again),
+            repacked_bytes=self.known.repacked_bytes(first, last),
             activation_bytes=self.known.activation_bytes(first, last) + IN_FLIGHT * (flow.received + flow.sent),
             flow=flow,
         )
@@ -160,7 +162,7 @@ def _node(load: _Load, share: float, base: int) -> NodePrediction:
         compute_s=load.compute_s,
         weight_bytes=load.weight_bytes,
         activation_bytes=load.activation_bytes,
-        memory_bytes=round(RESIDENT_COPIES * load.weight_bytes) + load.activation_bytes + base,
+        memory_bytes=load.weight_bytes + load.repacked_bytes + load.activation_bytes + base,
         sent_bytes=load.flow.sent,
         share=share,
     )

@@ -22,6 +22,7 @@ from core.model.shapes import nbytes
 from core.model.types import Cut
 from core.plan.blobs import BLOB_DTYPES
 from core.plan.extract import LayerGraph, layer_graph
+from core.plan.graphs import is_repacked
 
 _META_KEY: Final = "shardboard.cost_tables"
 
@@ -48,6 +49,9 @@ class Tables:
             for name in names:
                 self._readers[name].append(layer)
         self._own_weights, self._shared_weights = self._weights(model)
+        kept_twice = [is_repacked(node) for node in model.ir.graph]
+        own = (self._own_weights[layer + 1] - self._own_weights[layer] for layer in range(self.count))
+        self._repacked = [0, *accumulate(size if twice else 0 for size, twice in zip(own, kept_twice, strict=True))]
         self._live = self._live_bytes()
         again = self.graph.fixed.union(*{cut.recomputed for cut in self.cuts})
         self.essential = np.array([0, *accumulate(int(layer not in again) for layer in range(self.count))])
@@ -73,6 +77,10 @@ class Tables:
             if (place < len(layers) and layers[place] < last) or any(layer in extra for layer in layers):
                 own += size
         return own
+
+    def repacked_bytes(self, first: int, last: int) -> int:
+        """Bytes of the weights of layers [first, last) that onnxruntime keeps a second time."""
+        return self._repacked[last] - self._repacked[first]
 
     def activation_bytes(self, first: int, last: int) -> int:
         """Most bytes alive at once while layers [first, last) run."""

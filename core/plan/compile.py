@@ -121,6 +121,7 @@ def _shard(shard_id: ShardId, part: Part, graph: ShardGraph, named: Sha256, acti
         inputs=graph.inputs,
         outputs=graph.outputs,
         activation_bytes=activation,
+        repacked_bytes=graph.repacked_bytes,
     )
 
 

@@ -12,6 +12,7 @@ Rules that every compiler keeps and every reader may rely on:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NewType
 
 from msgspec import Struct
@@ -64,10 +65,18 @@ class Shard(Struct, frozen=True):
     outputs: tuple[Port, ...]
     activation_bytes: int
     """Estimated peak of live intermediate tensors while one micro-batch runs."""
+    repacked_bytes: int = 0
+    """Weights that onnxruntime keeps a second time, in the order its kernels want."""
 
     @property
     def weight_bytes(self) -> int:
         return sum({w.blob: w.nbytes for w in self.weights}.values())
+
+
+def memory_bytes(shards: Sequence[Shard]) -> int:
+    """What shards take on one node beside the agent itself: each distinct weight once, and what each shard adds."""
+    weights = {w.blob: w.nbytes for shard in shards for w in shard.weights}
+    return sum(weights.values()) + sum(s.repacked_bytes + s.activation_bytes + s.graph_nbytes for s in shards)
 
 
 class Route(Struct, frozen=True):

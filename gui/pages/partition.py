@@ -412,7 +412,12 @@ class PartitionPage(Page):
         bridge, phase = self._bridge, self._bridge.phase
         self._deploying.setVisible(phase is Phase.DEPLOYING)
         deployment = bridge.deployment
-        same = deployment is not None and deployment.plan.request == bridge.request
+        same = (
+            deployment is not None
+            and bridge.model is not None
+            and deployment.plan.request == bridge.request
+            and deployment.plan.model == bridge.model.sha256
+        )
         self._deploy.setText(self.tr("Deploy changes") if deployment is not None and not same else self.tr("Deploy"))
         can = bridge.request is not None and bool(self._plans.usable()) and phase in {Phase.IDLE, Phase.DEPLOYED}
         self._deploy.setEnabled(can and not same)

@@ -25,6 +25,7 @@ KEPT: Final = 240
 FLUSH_MS: Final = 80
 TILE: Final = QSize(216, 112)
 """The smallest tile; tiles widen to fill a row."""
+LOW: Final = 84
 PICTURE: Final = 72
 
 
@@ -164,10 +165,7 @@ class ResultDelegate(QStyledItemDelegate):
         if result.guesses:
             self._guesses(painter, content, result)
         else:
-            painter.setFont(theme.font(0))
-            painter.setPen(theme.colour("text"))
-            flags = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
-            painter.drawText(content, int(flags), result.text)
+            self._values(painter, content, result.text)
         painter.restore()
 
     def _picture(self, painter: QPainter, box: QRectF, picture: QPixmap) -> None:
@@ -178,6 +176,26 @@ class ResultDelegate(QStyledItemDelegate):
         target = QRectF(box.center().x() - width / 2, box.center().y() - height / 2, width, height)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not small)
         painter.drawPixmap(target, picture, QRectF(picture.rect()))
+
+    def _values(self, painter: QPainter, area: QRectF, text: str) -> None:
+        """Outputs that are no classes: name, then values; one value alone is set large."""
+        theme = Theme.of()
+        lines = text.split("\n")
+        name, _, value = lines[0].partition(": ")
+        alone = len(lines) == 1 and " " not in value.strip()
+        if not alone:
+            painter.setFont(theme.font(-1))
+            painter.setPen(theme.colour("text"))
+            flags = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
+            painter.drawText(area, int(flags), text)
+            return
+        painter.setFont(theme.font(-1))
+        painter.setPen(theme.colour("muted"))
+        painter.drawText(area, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop, name)
+        painter.setFont(theme.font(5, bold=True))
+        painter.setPen(theme.colour("text"))
+        top = QFontMetricsF(theme.font(-1)).height()
+        painter.drawText(area.adjusted(0, top, 0, 0), Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop, value)
 
     def _guesses(self, painter: QPainter, area: QRectF, result: ReadResult) -> None:
         theme = Theme.of()
@@ -251,13 +269,20 @@ class ResultsGrid(QListView):
         self.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
         self.setAccessibleName(self.tr("Results"))
         self.selectionModel().currentChanged.connect(self._tell)
+        self.results.flushed.connect(self._fit)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        room = self.viewport().width() - 1
-        width = room // max(1, room // TILE.width())
-        if self.gridSize().width() != width:
-            self.setGridSize(QSize(width, TILE.height()))
+        self._fit()
         super().resizeEvent(event)
+
+    def _fit(self) -> None:
+        """Tiles as wide as fills the row, and lower where there is neither a picture nor a list of classes."""
+        newest = next(iter(self.results.results), None)
+        plain = newest is not None and newest.item.picture is None and not newest.guesses and "\n" not in newest.text
+        room = self.viewport().width() - 1
+        size = QSize(room // max(1, room // TILE.width()), LOW if plain else TILE.height())
+        if self.gridSize() != size:
+            self.setGridSize(size)
 
     def _tell(self, current: QModelIndex, _previous: QModelIndex) -> None:
         if current.isValid():

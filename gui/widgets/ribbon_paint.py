@@ -168,7 +168,9 @@ class RibbonPainter:
         fill.setAlphaF(0.22)
         self._p.setPen(Qt.PenStyle.NoPen)
         self._p.setBrush(fill)
+        self._p.setRenderHint(QPainter.RenderHint.Antialiasing, False)
         self._p.drawPolygon(QPolygonF(points))
+        self._p.setRenderHint(QPainter.RenderHint.Antialiasing, True)
 
     # ---------------------------------------------------------------- lanes
 
@@ -226,7 +228,9 @@ class RibbonPainter:
         beside = QRectF(box.left() + advance + 12, top, box.width() - advance - 12, line)
         place = below if two else beside
         if place.width() >= 24:
-            detail = self._metrics.elidedText(segment.detail, Qt.TextElideMode.ElideRight, place.width())
+            fits = self._metrics.horizontalAdvance(segment.detail) <= place.width()
+            detail = segment.detail if fits else segment.detail.partition(" · ")[0]
+            detail = self._metrics.elidedText(detail, Qt.TextElideMode.ElideRight, place.width())
             p.drawText(place, Qt.AlignmentFlag.AlignLeft, detail)
 
     def highlight(self, layer: int) -> None:

@@ -52,7 +52,7 @@ class TimePlot(Card):
         self.setAccessibleName(title)
         self._words, self._floor, self._ceiling = words, floor, ceiling
         self._rings: dict[str, Ring] = {}
-        self._curves: dict[str, pg.PlotDataItem] = {}
+        self._curves: dict[str, pg.PlotCurveItem] = {}
         self._colours: dict[str, Callable[[], QColor]] = {}
         self._now = label("", "small")
         self._now.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -100,7 +100,8 @@ class TimePlot(Card):
             return
         self._rings[key] = Ring(SAMPLES)
         self._colours[key] = colour
-        made = self.plot.plot(pen=pg.mkPen(colour(), width=1), connect="finite", antialias=False)
+        made = pg.PlotCurveItem(pen=pg.mkPen(colour(), width=1), connect="finite", antialias=False)
+        self.plot.addItem(made)
         self._curves[key] = made
 
     def drop(self, key: str) -> None:

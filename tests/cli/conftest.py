@@ -6,12 +6,12 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def session_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def command_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("command-home")
 
 
 @pytest.fixture(autouse=True)
-def own_home(session_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(command_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One home for all of these tests: measured profiles are kept in it."""
-    monkeypatch.setenv("SHARDBOARD_HOME", str(session_home))
-    return session_home
+    monkeypatch.setenv("SHARDBOARD_HOME", str(command_home))
+    return command_home

@@ -176,6 +176,8 @@ def test_speeds_are_measured_and_kept_with_the_nodes(start: Start, until: Until)
         speeds = cluster.measure_speeds([node.id])
         assert 0.05 < speeds[node.id] < 20
         until(lambda: cluster.node(node.id).speed == speeds[node.id])
+        cluster.request(node.id, SetLimits(cpu_limit=0.25)).result(5)
+        until(lambda: cluster.node(node.id).speed == pytest.approx(speeds[node.id] / 4))
 
 
 def test_a_drained_node_is_not_ready(start: Start, until: Until) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from core.cluster import delivery
 from core.cluster.client import Cluster
-from core.cluster.deployment import Deployment, DeployProgress, deploy, memory_bytes, peer_endpoint
+from core.cluster.deployment import Deployment, DeployProgress, deploy, peer_endpoint
 from core.cluster.local import LocalAgents
 from core.cluster.node import Node, NodeState
 from core.cluster.opening import open_cluster
@@ -27,7 +27,10 @@ from core.errors import (
 from core.model.graph import Model
 from core.plan.blobs import BlobSource
 from core.plan.compile import CompiledPlan, compile_plan
-from core.plan.form import NodeId, PlanRequest, Sha256
+from core.plan.form import NodeId, PlanRequest, Sha256, memory_bytes
+from core.run.runner import run_job
+from core.run.sink import MemorySink
+from core.run.source import RandomSource
 from core.wire.messages import NodeInfo
 from tests.cluster.peers import mlp
 
@@ -102,6 +105,14 @@ def test_a_new_batch_size_needs_no_new_deployment(two: Cluster, small: Model) ->
     with deploy(two, compiled_for(two, small, "pipeline")) as deployment:
         for items in (1, 3, 4):
             assert deployment.infer(small.random_feed(items))["y"].shape == (items, 64)
+
+
+def test_single_requests_go_on_after_a_job(two: Cluster, small: Model) -> None:
+    with deploy(two, compiled_for(two, small, "pipeline")) as deployment:
+        for seed in range(2):
+            (expected,) = small.reference()(feed := small.random_feed(4, seed=seed))
+            np.testing.assert_allclose(deployment.infer(feed, timeout=10)["y"], expected, rtol=1e-4, atol=1e-6)
+            assert run_job(deployment, RandomSource(small, 16), MemorySink()).items == 16
 
 
 def test_cancelling_while_weights_are_sent_frees_the_nodes(start: Start, big: Model) -> None:
@@ -249,8 +260,8 @@ def test_memory_counts_shared_weights_once(two: Cluster, small: Model) -> None:
     compiled = compiled_for(two, small, "single")
     (node,) = {shard.node for shard in compiled.plan.shards}
     weights = sum({w.blob: w.nbytes for s in compiled.plan.shards for w in s.weights}.values())
-    assert weights < memory_bytes(compiled.plan, node) < weights + (1 << 20)
-    assert memory_bytes(compiled.plan, NodeId("z" * 40)) == 0
+    assert weights < memory_bytes(compiled.plan.on_node(node)) < weights + (1 << 20)
+    assert memory_bytes(compiled.plan.on_node(NodeId("z" * 40))) == 0
 
 
 def test_a_node_of_another_machine_is_not_sent_to_our_loopback() -> None:

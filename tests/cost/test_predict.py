@@ -31,7 +31,7 @@ class TestSingleAndReplicate:
         assert found.single_throughput == found.throughput
         assert found.efficiency == pytest.approx(1.0, rel=0.01)
         assert found.nodes[0].weight_bytes == 5 * WIDTH * ROW
-        assert found.nodes[0].memory_bytes >= (50 << 20) + 2 * 5 * WIDTH * ROW
+        assert found.nodes[0].memory_bytes >= (50 << 20) + 5 * WIDTH * ROW
         assert found.notes == ()
 
     def test_replicas_add_up_by_speed(self) -> None:

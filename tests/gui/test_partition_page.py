@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QMimeData, QPointF, Qt
+from PySide6.QtGui import QDropEvent
 from pytestqt.qtbot import QtBot
 
 from core.cluster.events import NodeChanged
@@ -17,6 +18,7 @@ from gui import partition_view as view
 from gui.bridge import Bridge
 from gui.pages.partition import NO_MODEL, NO_NODES, READY, PartitionPage
 from gui.partition_state import PIPELINE, REPLICATE, SINGLE, PartitionState
+from gui.widgets.ribbon import NODE_MIME
 from tests.gui.pages import GIB, node_of, report_nodes
 
 Wait = Callable[..., None]
@@ -201,6 +203,23 @@ def test_the_order_of_nodes_is_changed_by_buttons(ready: PartitionPage, bridge: 
     assert bridge.request is not None
     assert bridge.request.nodes[:2] == (fast, workshop)
     assert ready._ribbon.segments()[0].node == fast
+
+
+def test_a_node_dropped_on_the_ribbon_takes_the_stage(ready: PartitionPage, bridge: Bridge) -> None:
+    small, workshop = node_of("small-board").id, node_of("workshop").id
+    data = QMimeData()
+    data.setData(NODE_MIME, small.encode())
+    drop = QDropEvent(
+        QPointF(ready._ribbon.point_at(0)),
+        Qt.DropAction.MoveAction,
+        data,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    ready._ribbon.dropEvent(drop)
+    assert bridge.request is not None
+    assert bridge.request.nodes[0] == small
+    assert bridge.request.nodes[2] == workshop
 
 
 def test_one_node_is_chosen_by_its_box(ready: PartitionPage, bridge: Bridge) -> None:

@@ -120,6 +120,8 @@ def test_tiles_are_drawn_and_fill_the_row(grid: ResultsGrid) -> None:
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 3), (6, 5, 4)])
 def test_pictures_of_every_kind(application: QApplication, shape: tuple[int, ...]) -> None:
     pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    if shape[2:] == (4,):
+        pixels[..., 3] = 255
     pixmap = to_pixmap(pixels)
     assert (pixmap.width(), pixmap.height()) == (5, 6)
     assert pixmap.toImage().pixelColor(1, 0).red() == pixels[0, 1].ravel()[0]
@@ -299,5 +301,7 @@ def test_from_partition_to_results(qtbot: QtBot, bridge: Bridge, wait_for: Wait,
     assert "top 2" in run._processing.text()
     assert not run._processing_note.isHidden()
     assert not run._run.isEnabled()
+    assert partition._deploy.isEnabled()
+    assert partition._deploy.text() == "Deploy changes"
     bridge.release()
     wait_for(lambda: bridge.phase is Phase.IDLE and len(bridge.ready_nodes()) == 2)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from core.cost.types import Profile
 from core.errors import PlanError
 from core.model.graph import Model
+from core.model.library import resolve_model
 from core.model.reader import open_model
 from core.plan.compile import STRATEGIES, CompiledPlan, compile_plan, micro_batch_for
 from core.plan.form import CLIENT, Plan, PlanRequest, Sha256
@@ -342,3 +343,10 @@ def test_blobs_answer_for_what_they_do_not_hold() -> None:
     sha = blobs.shas()[0]
     with pytest.raises(ValueError, match="outside"):
         blobs.read(sha, blobs.nbytes(sha) + 1)
+
+
+def test_weights_of_convolutions_are_counted_twice() -> None:
+    model, _ = resolve_model("digits-cnn")
+    (shard,) = compile_plan(model, request("single", 1)).plan.shards
+    convolved = sum(weight.nbytes for weight in shard.weights if len(weight.shape) == 4)
+    assert 0 < convolved <= shard.repacked_bytes < shard.weight_bytes
