@@ -97,9 +97,6 @@ class Bridge(PlanBridge):
 
     def _deployed(self, result: work.Deployed) -> None:
         self._activity("deploy")
-        if self._closing:
-            self.tasks.submit(result.deployment.close)
-            return
         self.deployment = result.deployment
         self.deployed_prediction = self.predict(result.deployment.plan.request)
         self.verification = result.verification
@@ -225,6 +222,7 @@ class Bridge(PlanBridge):
         )
 
     def _run_failed(self, error: ShardboardError) -> None:
+        self.progress = None
         self._set_phase(Phase.DEPLOYED)
         self.runFailed.emit(str(error))
         if not isinstance(error, Cancelled):
@@ -283,4 +281,4 @@ class Bridge(PlanBridge):
 
     def _is_quiet(self) -> bool:
         """Any thread."""
-        return self.phase in {Phase.IDLE, Phase.DEPLOYED} and "local" not in self._activities
+        return self.phase in {Phase.IDLE, Phase.DEPLOYED} and not self._activities.keys() & {"local", "cluster"}

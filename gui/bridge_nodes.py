@@ -130,6 +130,8 @@ class NodesBridge(QObject):
     def _cluster_opened(self, cluster: Cluster, *, local: int, cpu_limits: Sequence[float] | None) -> None:
         self.cluster = cluster
         self._activity("cluster")
+        if self._closing:
+            return
         self._refresh.start()
         if cluster.discovery_problem:
             self._on_event(DiscoveryProblem(cluster.discovery_problem))
@@ -164,6 +166,8 @@ class NodesBridge(QObject):
         if before == node:
             return
         self._scale_speed(before, node)
+        if node.state is NodeState.LOST:
+            self.traffic.pop(node.id, None)
         known[node.id] = node
         self.nodes = tuple(known.values())
         if node.speed is not None and self.speeds.get(node.id) is None:
@@ -256,11 +260,10 @@ class NodesBridge(QObject):
         )
 
     def _local_started(self, agents: LocalAgents) -> None:
+        self._local.append(agents)
         self._activity("local")
         if self._closing:
-            self.tasks.submit(agents.close)
             return
-        self._local.append(agents)
         for agent in agents.agents:
             self._slots.setdefault(agent.id, len(self._slots))
         if self.cluster is not None:

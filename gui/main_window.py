@@ -32,7 +32,7 @@ from gui.pages.monitor import MonitorPage
 from gui.pages.nodes import NodesPage
 from gui.pages.partition import PartitionPage
 from gui.pages.run import RunPage
-from gui.theme import APP_ICON, XS, L, M, Mode, S, Theme
+from gui.theme import APP_ICON, XL, XS, L, M, Mode, S, Theme
 from gui.widgets import units
 from gui.widgets.basics import Banner, IconLabel, Page, button, column, keep_icon, label, row, set_look
 
@@ -97,7 +97,7 @@ class MainWindow(QMainWindow):
     def _build(self) -> None:
         middle = column(spacing=0)
         problem = QWidget()
-        problem.setLayout(column(self._problem, margins=(L, M, L, 0)))
+        problem.setLayout(column(self._problem, margins=(XL, L, XL, 0)))
         self._problem_frame = problem
         problem.hide()
         middle.addWidget(problem)

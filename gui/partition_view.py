@@ -8,16 +8,21 @@ from typing import Final
 from PySide6.QtCore import QCoreApplication
 
 from core.cluster.node import Node, NodeState
-from core.cost.types import NodePrediction, Prediction
+from core.cost.types import NodePrediction, Prediction, Profile
+from core.model.types import Cut, Layer
 from core.plan.form import NodeId, PlanRequest
 from gui.bridge import Bridge
+from gui.inspector import Inspection
 from gui.partition_state import PIPELINE, REPLICATE, SINGLE, PartitionState
+from gui.widgets.formats import count
+from gui.widgets.layer_list import shape_text
 from gui.widgets.node_budget import NodeBudgetRow
 from gui.widgets.ribbon import RibbonNode
 from gui.widgets.states import state_word
 from gui.widgets.strategy_card import CardFigures
 from gui.widgets.units import nbytes, percent, quantity, seconds
 
+TENSORS_NAMED: Final = 6
 SAME: Final = 0.03
 """Predictions closer to each other than this are called the same."""
 
@@ -238,3 +243,28 @@ def verified_words(error: float | None) -> str:
 def node_names(bridge: Bridge, nodes: Sequence[str]) -> str:
     """Names, joined."""
     return ", ".join(bridge.name_of(node) for node in nodes)
+
+
+# ---------------------------------------------------------------- inspector
+
+
+def layer_inspection(layer: Layer, profile: Profile | None, cut: Cut | None) -> Inspection:
+    """A layer, what it costs, and what would cross if the model were cut in front of it."""
+    rows: list[tuple[str, str | None]] = [(_tr("Operator"), layer.op)]
+    if profile is not None:
+        took = profile.layer_seconds[layer.index]
+        share = took / profile.total_seconds if profile.total_seconds else 0.0
+        rows.append((_tr("Time"), f"{seconds(took)} ({percent(share, 1)})"))
+    rows += [
+        (_tr("Multiply-adds"), count(layer.macs)),
+        (_tr("Weights"), nbytes(layer.parameter_bytes)),
+        (_tr("Output"), shape_text(layer.output_shape)),
+        (_tr("Output size"), nbytes(layer.output_bytes)),
+    ]
+    if cut is not None:
+        rows += [
+            (_tr("Cut before it"), None),
+            (_tr("Would cross"), nbytes(cut.nbytes)),
+            (_tr("Tensors"), "\n".join(cut.tensors[:TENSORS_NAMED])),
+        ]
+    return Inspection(layer.name, rows, layer.group)

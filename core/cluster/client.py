@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Final
 
 from core.cluster.control import Answer, ControlLinks, settle
 from core.cluster.discovery import Discovery
+from core.cluster.effects import Connect, Disconnect, Effect, Fail, PairWithKeyFile, Say, Sighting, Tell
 from core.cluster.events import ClusterEvent, DiscoveryProblem, NodeChanged, NodeRemoved, TelemetryArrived
 from core.cluster.introductions import Introductions
 from core.cluster.node import CONNECTED, Node, NodeSource
 from core.cluster.reach import DEFAULT_PORT
-from core.cluster.roster import Connect, Disconnect, Effect, Fail, PairWithKeyFile, Roster, Say, Sighting, Tell
+from core.cluster.roster import Roster
 from core.cluster.words import not_ready_hint, not_ready_words, ready_nodes
 from core.errors import NoNodesError, ProtocolError, ShardboardError, UnreachableError
 from core.plan.form import NodeId

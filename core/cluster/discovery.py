@@ -21,7 +21,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, IPVersion, ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
 
 from core.cluster.announce import SERVICE_TYPE, decode_txt
-from core.cluster.roster import Sighting
+from core.cluster.effects import Sighting
 from core.errors import ProtocolError
 from core.plan.form import NodeId
 

@@ -1,8 +1,10 @@
 """What this workstation knows of a node, and the only ways its state may change.
 
-    DISCOVERED ──WELCOMED──▶ TRUSTED ──FREE──▶ READY ◀──FREE/HELD──▶ BUSY
-        ▲                      ▲  │
-        └─REFUSED── LOST ──────┘  └─MISMATCHED─▶ INCOMPATIBLE      DRAINED: taken out of use by a person
+    DISCOVERED ──WELCOMED──▶ TRUSTED ──FREE──▶ READY ◀──FREE · HELD──▶ BUSY
+        ▲                       ▲
+        └──REFUSED── LOST ──WELCOMED        LOST: from every connected state by SILENT
+                                            INCOMPATIBLE: from everywhere by MISMATCHED
+                                            DRAINED: taken out of use by a person, until RESUME
 
 * A node is its public key: it may change its name, address and port and stays the same node.
 * DISCOVERED: announced or named, but not (yet) talking to us; ``reason`` says why: unpaired, no answer, refused.

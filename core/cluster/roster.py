@@ -15,23 +15,22 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from core import PROTOCOL_VERSION, __version__
-from core.cluster.events import ClusterEvent, NodeChanged, NodeRemoved, TelemetryArrived
+from core.cluster.effects import Connect, Disconnect, Effect, Fail, PairWithKeyFile, Say, Sighting, Tell
+from core.cluster.events import NodeChanged, NodeRemoved, TelemetryArrived
 from core.cluster.node import (
     CONNECTED,
     HEARTBEAT_SECONDS,
     LOST_AFTER_SECONDS,
     Node,
     NodeEvent,
-    NodeSource,
     NodeState,
     next_state,
 )
 from core.plan.form import NodeId
-from core.wire.messages import Failure, Hello, NodeInfo, Ping, Request, Subscribe, Telemetry, Welcome
+from core.wire.messages import Failure, Hello, NodeInfo, Ping, Subscribe, Telemetry, Welcome
 
 ATTEMPT_SECONDS: Final = 2.5
 RETRY_SECONDS: Final = (0.2, 1.0, 2.0, 5.0)
@@ -39,71 +38,6 @@ RETRY_SECONDS: Final = (0.2, 1.0, 2.0, 5.0)
 REFUSED_RETRY_SECONDS: Final = 5.0
 STALE_TELEMETRY_SECONDS: Final = 2.5
 """A node that answers pings but sends no telemetry is asked for it again."""
-
-# ---------------------------------------------------------------- effects
-
-
-class Connect(Struct, frozen=True):
-    """Open a fresh control connection to the node and greet it; replaces the one that exists."""
-
-    id: NodeId
-    host: str
-    port: int
-    hello: Hello
-
-
-class Disconnect(Struct, frozen=True):
-    """Close the control connection; whatever waits for an answer on it fails with ``reason``."""
-
-    id: NodeId
-    reason: str
-
-
-class Say(Struct, frozen=True):
-    """Send a request on the node's connection; its reply comes back to the roster."""
-
-    id: NodeId
-    body: Request
-
-
-class PairWithKeyFile(Struct, frozen=True):
-    """Introduce this workstation with the shared key file it holds."""
-
-    id: NodeId
-    host: str
-    pairing_port: int
-
-
-class Tell(Struct, frozen=True):
-    """Tell the listeners."""
-
-    event: ClusterEvent
-
-
-class Fail(Struct, frozen=True):
-    """The node is lost: requests that wait for an answer fail with ``reason``."""
-
-    id: NodeId
-    reason: str
-
-
-Effect = Connect | Disconnect | Say | PairWithKeyFile | Tell | Fail
-
-# ---------------------------------------------------------------- state
-
-
-class Sighting(Struct, frozen=True):
-    """Where a node is said to be. Nothing in it is proven until the node answers with its key."""
-
-    id: NodeId
-    name: str
-    addresses: tuple[str, ...]
-    """At least one; the likeliest first."""
-    control_port: int
-    pairing_port: int | None
-    source: NodeSource
-    protocol: int = PROTOCOL_VERSION
-    version: str = __version__
 
 
 @dataclass(slots=True)

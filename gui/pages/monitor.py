@@ -249,7 +249,7 @@ class MonitorPage(Page):
         prediction = self._bridge.deployed_prediction
         expected = {p.node: p for p in prediction.nodes} if prediction else {}
         for node_id in deployment.nodes:
-            telemetry = self._bridge.telemetry.get(node_id)
+            telemetry = self._bridge.telemetry.get(node_id) if self._is_fresh(node_id) else None
             rows.append((self._bridge.name_of(node_id), None))
             rows.append((tr("Runs"), ", ".join(shard.label for shard in plan.on_node(node_id))))
             busy = sum(load.busy for load in telemetry.shards) if telemetry else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from PySide6.QtGui import QKeySequence, QUndoCommand, QUndoStack
+from PySide6.QtGui import QKeySequence, QUndoStack
 from PySide6.QtWidgets import QButtonGroup, QStackedWidget, QWidget
 
 from core.cost.types import Prediction
@@ -16,59 +15,24 @@ from core.plan.form import NodeId, PlanRequest
 from core.run.report import RunReport
 from gui import partition_view as view
 from gui.bridge import Bridge, Phase
-from gui.inspector import Inspection
 from gui.partition_plans import PartitionPlans
 from gui.partition_state import PIPELINE, SINGLE, STRATEGIES, PartitionState
+from gui.partition_undo import Edit
 from gui.theme import XS, L, M, S
 from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
 from gui.widgets.deploy_progress import DeployRows
 from gui.widgets.fields import spin_box
-from gui.widgets.formats import count
-from gui.widgets.layer_list import shape_text
 from gui.widgets.node_budget import NodeBudget
 from gui.widgets.ribbon import Ribbon
 from gui.widgets.strategy_card import StrategyCard
-from gui.widgets.units import nbytes, percent, seconds
+from gui.widgets.units import percent, seconds
 
 if TYPE_CHECKING:
     from core.model.graph import Model
     from core.model.library import LibraryEntry
 
-MERGE_SECONDS: Final = 1.0
-"""Steps of one cut by key that follow each other faster than this are one step of undo."""
 MOST_ITEMS: Final = 4096
 NO_MODEL, NO_NODES, READY = range(3)
-
-
-class Edit(QUndoCommand):
-    """One change of the state."""
-
-    def __init__(
-        self,
-        apply: Callable[[PartitionState], None],
-        before: PartitionState,
-        after: PartitionState,
-        text: str,
-        key: int,
-    ) -> None:
-        super().__init__(text)
-        self._apply, self._before, self._after, self._key = apply, before, after, key
-        self._when = time.monotonic()
-
-    def id(self) -> int:
-        return self._key
-
-    def redo(self) -> None:
-        self._apply(self._after)
-
-    def undo(self) -> None:
-        self._apply(self._before)
-
-    def mergeWith(self, other: QUndoCommand) -> bool:
-        if not isinstance(other, Edit) or self._key < 0 or other._when - self._when > MERGE_SECONDS:
-            return False
-        self._after, self._when = other._after, other._when
-        return True
 
 
 class PartitionPage(Page):
@@ -443,23 +407,5 @@ class PartitionPage(Page):
     # ---------------------------------------------------------------- inspector
 
     def _inspect_layer(self, index: int) -> None:
-        layer = self._plans.layers[index]
-        profile = self._plans.profile()
-        rows: list[tuple[str, str | None]] = [(self.tr("Operator"), layer.op)]
-        if profile is not None:
-            share = profile.layer_seconds[index] / profile.total_seconds if profile.total_seconds else 0.0
-            rows.append((self.tr("Time"), f"{seconds(profile.layer_seconds[index])} ({percent(share, 1)})"))
-        rows += [
-            (self.tr("Multiply-adds"), count(layer.macs)),
-            (self.tr("Weights"), nbytes(layer.parameter_bytes)),
-            (self.tr("Output"), shape_text(layer.output_shape)),
-            (self.tr("Output size"), nbytes(layer.output_bytes)),
-        ]
-        cut = self._plans.cut_at(index)
-        if cut is not None:
-            rows += [
-                (self.tr("Cut before it"), None),
-                (self.tr("Would cross"), nbytes(cut.nbytes)),
-                (self.tr("Tensors"), "\n".join(cut.tensors[:6])),
-            ]
-        self.inspected.emit(Inspection(layer.name, rows, layer.group))
+        plans = self._plans
+        self.inspected.emit(view.layer_inspection(plans.layers[index], plans.profile(), plans.cut_at(index)))

@@ -7,7 +7,6 @@ layer, with Ctrl by one module, Home and End as far as it goes, Return balances.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from msgspec import Struct
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, Qt, Signal
@@ -29,15 +28,14 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from gui.theme import Theme
-from gui.widgets.formats import count
-from gui.widgets.ribbon_model import Move, Refusal, RibbonModel
+from gui.widgets import ribbon_words as words
+from gui.widgets.ribbon_model import Move, RibbonModel
 from gui.widgets.ribbon_paint import LANE_GAP, LANE_OF_MANY, RibbonPainter, Segment, arrange
-from gui.widgets.units import nbytes, percent, seconds
+from gui.widgets.units import nbytes
 
 NODE_MIME = "application/x-shardboard-node"
 GRAB = 7.0
 """Pixels on each side of a cut within which it is taken by the mouse."""
-TENSORS_NAMED = 4
 LANE_REACH = LANE_OF_MANY + LANE_GAP
 
 
@@ -248,8 +246,7 @@ class Ribbon(QWidget):
             return
         move = self._model.move(self._cuts, self._active, self._beyond(u, position))
         self._take(move)
-        words = self._cut_words(self._active)
-        self._tell(event, f"{words}<br><b>{escape(self._refusal_words(move))}</b>" if move.refusal else words)
+        self._tell(event, self._cut_words(self._active, move))
 
     def _beyond(self, u: float, position: int) -> int:
         """A mouse beyond the ends of the ribbon means a stage without layers, which is refused with a reason."""
@@ -260,7 +257,7 @@ class Ribbon(QWidget):
 
     def _take(self, move: Move) -> None:
         if move.refusal:
-            self.refused.emit(self._refusal_words(move))
+            self.refused.emit(words.refusal_words(move.refusal))
         if move.cuts != self._cuts:
             self._cuts = move.cuts
             self.cutsMoved.emit(self._cuts)
@@ -340,9 +337,8 @@ class Ribbon(QWidget):
         self._take(move)
         if before != self._cuts:
             self.cutsChanged.emit(before, self._cuts)
-        words = self._cut_words(self._active)
-        text = f"{words}<br><b>{escape(self._refusal_words(move))}</b>" if move.refusal else words
-        QToolTip.showText(self.mapToGlobal(self.handle_position(self._active)), text, self)
+        place = self.mapToGlobal(self.handle_position(self._active))
+        QToolTip.showText(place, self._cut_words(self._active, move), self)
 
     def focusNextPrevChild(self, forward: bool) -> bool:
         following = self._active + (1 if forward else -1)
@@ -376,61 +372,32 @@ class Ribbon(QWidget):
 
     def _layer_words(self, layer: int) -> str:
         assert self._model is not None
-        what = self._model.layers[layer]
-        lines = [f"<b>{escape(what.name)}</b>", escape(what.op)]
-        cost = self._model.costs[layer]
-        if self._total is not None:
-            total = sum(self._model.costs)
-            share = cost / total if total else 0.0
-            lines.append(self.tr("{0}, {1} of the model").format(seconds(cost), percent(share, 1)))
-        else:
-            lines.append(self.tr("{0} multiply-adds").format(count(cost)))
-        segment = next((s for s in self.segments() if s.first <= layer < s.last), None)
-        if segment is not None and self._pipeline:
-            lines.append(self.tr("runs on {0}").format(escape(segment.name)))
-        return "<br>".join(lines)
+        segment = next((s for s in self.segments() if s.first <= layer < s.last), None) if self._pipeline else None
+        return words.layer_words(
+            self._model, layer, timed=self._total is not None, node=segment.name if segment else ""
+        )
 
-    def _cut_words(self, index: int) -> str:
+    def _cut_words(self, index: int, move: Move | None = None) -> str:
+        """``move``: why it went no further belongs to the words."""
         assert self._model is not None
-        position = self._cuts[index]
-        cut = self._model.crossings.get(position)
-        before, after = self._model.layers[position - 1].name, self._model.layers[position].name
-        head = self.tr("Cut {0}: between {1} and {2}").format(index + 1, escape(before), escape(after))
-        if cut is None:
-            return head
-        lines = [
-            f"<b>{head}</b>",
-            self.tr("{0} cross for each micro-batch").format(nbytes(cut.nbytes)),
-            *(escape(name) for name in cut.tensors[:TENSORS_NAMED]),
-        ]
-        if len(cut.tensors) > TENSORS_NAMED:
-            lines.append(self.tr("and %n more tensor(s)", "", len(cut.tensors) - TENSORS_NAMED))
-        return "<br>".join(lines)
-
-    def _refusal_words(self, move: Move) -> str:
-        match move.refusal:
-            case Refusal.EMPTY_BEFORE:
-                return self.tr("No further: the stage before this cut would have no layer.")
-            case Refusal.EMPTY_AFTER:
-                return self.tr("No further: the stage after this cut would have no layer.")
-            case None:
-                return ""
+        text = words.cut_words(self._model, index, self._cuts[index])
+        return f"{text}<br><b>{words.refusal_words(move.refusal)}</b>" if move is not None and move.refusal else text
 
     def _describe(self) -> None:
         """What a screen reader says."""
         if self._model is None:
-            words = self.tr("No model")
+            said = self.tr("No model")
         elif not self._cuts:
-            words = self.tr("%n layer(s)", "", len(self._model)) + " · " + ", ".join(n.name for n in self._nodes)
+            said = self.tr("%n layer(s)", "", len(self._model)) + " · " + ", ".join(n.name for n in self._nodes)
         else:
             shown = max(self._active, 0)
-            words = self.tr("Cut {0} of {1}, before layer {2} ({3}), {4} cross. Left and Right move it.").format(
+            said = self.tr("Cut {0} of {1}, before layer {2} ({3}), {4} cross. Left and Right move it.").format(
                 shown + 1,
                 len(self._cuts),
                 self._cuts[shown],
                 self._model.layers[self._cuts[shown]].name,
                 nbytes(self._model.crossing_bytes(self._cuts[shown])),
             )
-        if words != self.accessibleDescription():
-            self.setAccessibleDescription(words)
+        if said != self.accessibleDescription():
+            self.setAccessibleDescription(said)
             QAccessible.updateAccessibility(QAccessibleEvent(self, QAccessible.Event.DescriptionChanged))

@@ -12,10 +12,10 @@ from core.cluster import discovery
 from core.cluster.announce import SERVICE_TYPE
 from core.cluster.client import Cluster
 from core.cluster.discovery import Discovery, likeliest_first, own_addresses, own_networks
+from core.cluster.effects import Sighting
 from core.cluster.local import LocalAgents
 from core.cluster.node import NodeState
 from core.cluster.opening import open_cluster
-from core.cluster.roster import Sighting
 from core.plan.form import NodeId
 from core.wire.keys import new_keys
 

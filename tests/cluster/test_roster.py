@@ -4,20 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from core import PROTOCOL_VERSION
+from core.cluster.effects import Connect, Disconnect, Effect, Fail, PairWithKeyFile, Say, Sighting, Tell
 from core.cluster.events import NodeChanged, NodeRemoved, TelemetryArrived
 from core.cluster.node import Node, NodeState
-from core.cluster.roster import (
-    ATTEMPT_SECONDS,
-    Connect,
-    Disconnect,
-    Effect,
-    Fail,
-    PairWithKeyFile,
-    Roster,
-    Say,
-    Sighting,
-    Tell,
-)
+from core.cluster.roster import ATTEMPT_SECONDS, Roster
 from core.plan.form import NodeId
 from core.wire.messages import Failure, NodeInfo, Ping, Subscribe, Telemetry, Welcome
 
