@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from core.cluster.node import bracketed
 from core.errors import (
     DoesNotFitError,
+    InputError,
     NodeLostError,
     NodeOwnedError,
     ProtocolError,
@@ -87,7 +88,11 @@ class ControlLinks:
     def open(self, node: NodeId, host: str, port: int) -> None:
         """A fresh connection; one that exists is closed first."""
         self.close(node, "the connection was made anew")
-        channel = self._wire.connect(f"tcp://{bracketed(host)}:{port}", node)
+        try:
+            channel = self._wire.connect(f"tcp://{bracketed(host)}:{port}", node)
+        except InputError as error:  # whoever announced that key or address must not end this thread
+            log.warning("%s", error)
+            return
         self._channels[node] = channel
         self._poller.register(channel)
 

@@ -188,7 +188,7 @@ def _empty(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarra
 
 def _as_bool(array: np.ndarray) -> np.ndarray:
     octets = array.view(np.uint8)
-    return octets != 0 if octets.max(initial=0) > 1 else array
+    return np.asarray(octets != 0) if octets.max(initial=0) > 1 else array
 
 
 def _sendable(array: np.ndarray) -> np.ndarray:

@@ -134,7 +134,7 @@ def test_a_node_is_paired_by_its_code(laboratory: Laboratory) -> None:
     found: list[str] = []
 
     def printed() -> bool:
-        found[:] = re.findall(r"\b[A-Z2-9]{4}-[A-Z2-9]{4}-[A-Z2-9]{2}\b", log.read_text())
+        found[:] = re.findall(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{2}\b", log.read_text())
         return bool(found)
 
     until(printed, 15)

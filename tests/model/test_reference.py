@@ -35,7 +35,7 @@ def test_text_models_say_how_long_a_usual_text_is(tmp_path: Path) -> None:
     model = open_model(build("bert-base", tmp_path / "m.onnx"))
     assert model.default_dims() == {"sequence": 128}
     assert {layer.name: layer.group for layer in model.layers(1)}["encoder.layer.3.output.dense"] == (
-        "encoder/encoder.layer/encoder.layer.3/encoder.layer.3.output"
+        "encoder/layer/layer.3/output"
     )
 
 
