@@ -6,8 +6,9 @@ import argparse
 import gc
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ from gui.theme import APP_ICON, Theme
 from gui.widgets.dialogs import split_address
 from resources import resource_path
 
+SIGNAL_MS: Final = 250
 SWITCH_SECONDS: Final = 0.001
 """How long a worker may keep Python's lock from the GUI thread; the default of 5 ms shows while a run goes on."""
 
@@ -105,6 +107,34 @@ def run_panel(options: argparse.Namespace) -> int:
     bridge = Bridge()
     window = MainWindow(bridge, restore=has_display())
     gc.freeze()  # what lives as long as the window need not be looked through again and again
+    leave = stop_on_signals(window)
+    try:
+        return drive(app, window, options, addresses)
+    finally:
+        leave()
+
+
+def stop_on_signals(window: MainWindow) -> Callable[[], None]:
+    """Close the window in order when asked to end from outside; returns the function that undoes this."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in kept:
+        signal.signal(number, lambda _number, _frame: QTimer.singleShot(0, window.close))
+    awake = QTimer(window)
+    awake.timeout.connect(lambda: None)  # Python looks at signals only when it runs
+    awake.start(SIGNAL_MS)
+
+    def leave() -> None:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+    return leave
+
+
+def drive(
+    app: QApplication, window: MainWindow, options: argparse.Namespace, addresses: Sequence[tuple[str, int]]
+) -> int:
+    """Show the window and stay until it closes."""
+    bridge = window.bridge
     if options.demo:
         from gui.demo import Demo  # noqa: PLC0415 - only the demo needs it
 

@@ -193,7 +193,8 @@ class PlanBridge(NodesBridge):
         if self.model is None or self.profile is None or self.profile.batch != request.micro_batch:
             return None
         try:
-            return work.predict(self.profile, self.model, request, {n: self.speed_of(n) for n in request.nodes})
+            speeds = {n: self.speed_of(n) for n in request.nodes}
+            return work.predict(self.profile, self.model, request, speeds, self.nodes)
         except ShardboardError as error:
             self.prediction_problem = str(error)
             return None

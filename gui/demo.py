@@ -161,13 +161,13 @@ class Demo(QObject):
         return entry.samples
 
     def _finished(self, report: RunReport) -> None:
+        if self._result is not None:
+            self._result.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
         if self._interactive:
             return
         if self._strategies:
             self._next_strategy()
             return
-        if self._result is not None:
-            self._result.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
         self._bridge.historyChanged.connect(lambda: self._pause(self._last_pictures))
 
     def _last_pictures(self) -> None:

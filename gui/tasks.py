@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from PySide6.QtCore import QObject, Qt, Signal, Slot
+from shiboken6 import isValid
 
 from core.errors import ShardboardError
 
@@ -54,6 +55,15 @@ class Tasks(QObject):
         with self._lock:
             if self._open:
                 self._posted.emit(call)
+
+    def post_to(self, receiver: QObject, call: Callable[..., object], *arguments: object) -> None:
+        """Any thread. As ``post``, but only while ``receiver`` still exists."""
+
+        def deliver() -> None:
+            if isValid(receiver):
+                call(*arguments)
+
+        self.post(deliver)
 
     def close(self) -> None:
         """GUI thread. Deliver nothing more; workers that still run are left to finish."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct, structs
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from core.cluster.deployment import Deployment, DeployProgress
     from core.cluster.events import ClusterEvent
     from core.cluster.local import LocalAgents
+    from core.cluster.node import Node
+    from core.commands.findings import Finding
     from core.cost.types import Prediction, Profile
     from core.model.graph import Model
     from core.model.library import LibraryEntry
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from core.plan.verify import Verification
 
 ANSWER_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 3.0
 RESULTS_PER_SECOND: Final = 10.0
 RESULTS_AT_ONCE: Final = 48
 DEFAULT_MICRO_BATCH: Final = 8
@@ -132,10 +136,13 @@ def profile_model(model: Model, batch: int, progress: Callable[[float], None], c
     return core_profile(model, batch, threads=1, progress=progress, cancel=cancel)
 
 
-def predict(profile: Profile, model: Model, request: PlanRequest, speeds: Mapping[NodeId, float]) -> Prediction:
+def predict(
+    profile: Profile, model: Model, request: PlanRequest, speeds: Mapping[NodeId, float], nodes: Sequence[Node]
+) -> Prediction:
+    from core.cluster.machines import machines_of
     from core.cost.predict import predict as core_predict
 
-    return core_predict(profile, model, request, speeds)
+    return core_predict(profile, model, request, speeds, machines_of(nodes))
 
 
 def balanced_cuts(profile: Profile, model: Model, speeds: Mapping[NodeId, float]) -> tuple[int, ...]:
@@ -296,6 +303,23 @@ def save_run(report: RunReport) -> int:
     from core.run import history
 
     return history.save_run(report)
+
+
+# ---------------------------------------------------------------- doctor
+
+
+def examine(found: Callable[[Sequence[Finding]], object]) -> list[Finding]:
+    """All checks of ``shardboard doctor``; ``found`` is told of each part as it ends. Takes some seconds."""
+    from core.commands.doctor_here import check_keys, check_multicast, check_network, check_packages
+    from core.commands.doctor_nodes import check_nodes
+
+    findings: list[Finding] = []
+    parts = (check_packages, check_keys, check_network, check_multicast, partial(check_nodes, LOOK_SECONDS, ()))
+    for part in parts:
+        some = part()
+        found(some)
+        findings += some
+    return findings
 
 
 # ---------------------------------------------------------------- closing

@@ -7,7 +7,6 @@ what it did when anything fails or it is cancelled: after it raised, no node is 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import secrets
 import socket
@@ -25,6 +24,7 @@ from core.cluster.client import Cluster
 from core.cluster.delivery import Parcel, deliver, is_missing_blob
 from core.cluster.links import DataLinks
 from core.cluster.node import CONNECTED, Node, NodeState, bracketed
+from core.cluster.reach import is_loopback
 from core.cluster.shipping import Need, Transfer
 from core.errors import Cancelled, NodeLostError, NoNodesError, PlacementError, RemoteError, ShardboardError
 from core.plan.compile import CompiledPlan
@@ -326,18 +326,10 @@ def peer_endpoint(node: Node, seen_by: Node) -> str:
 
     A node on this workstation is known to us by its loopback address; another machine needs this machine's own one.
     """
-    if not _is_loopback(node.host) or _is_loopback(seen_by.host):
+    if not is_loopback(node.host) or is_loopback(seen_by.host):
         return node.data_endpoint
     port = urlsplit(node.data_endpoint).port
     return f"tcp://{bracketed(_own_address_towards(seen_by.host))}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def _own_address_towards(host: str) -> str:

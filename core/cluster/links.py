@@ -118,6 +118,10 @@ class DataLinks:
                 raise UnreachableError(f"The queue to a node is full: {len(self._channels)} nodes, micro-batch {seq}.")
         return total
 
+    def broken(self) -> tuple[NodeId, ...]:
+        """Nodes whose connection ended: what was on its way from them will not come, and no node sends it again."""
+        return tuple(node for node, channel in self._channels.items() if channel.problem() is not None)
+
     def poll(self, timeout: float) -> list[Results | ShardFailed]:
         """What has arrived, waiting up to ``timeout`` seconds when there is nothing yet.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import socket
 
 from core.errors import InputError, UnreachableError
@@ -26,6 +28,15 @@ def probe_tcp(host: str, port: int, timeout: float = 2.0) -> None:
         raise UnreachableError(f"{host}:{port} does not answer.", hint=hint) from None
     except OSError as error:
         raise UnreachableError(f"{host}:{port} cannot be reached: {error.strerror or error}.") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine itself."""
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def parse_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:

@@ -12,11 +12,12 @@ import msgspec
 from msgspec import Struct
 
 from core.cluster.client import Cluster
+from core.cluster.machines import machines_of
 from core.cluster.node import Node
 from core.commands.output import Progress
 from core.cost.predict import predict
 from core.cost.profile import profile_model
-from core.cost.types import Prediction, Profile
+from core.cost.types import Machine, Prediction, Profile
 from core.errors import DoesNotFitError, InputError, PlacementError, PlanError, SinkError
 from core.model.graph import Model
 from core.plan.compile import STRATEGIES, CompiledPlan, compile_plan, micro_batch_for
@@ -33,6 +34,7 @@ class Costs(Struct, frozen=True):
 
     profile: Profile
     speeds: Mapping[NodeId, float]
+    machines: Mapping[NodeId, Machine] = {}
 
 
 class Choice(Struct, frozen=True):
@@ -71,7 +73,7 @@ def measure(
     progress.step("Measuring the model's layers")
     profile = profile_model(model, batch, progress=progress.share, cancel=stop)
     progress.step("Measuring the nodes")
-    return Costs(profile, cluster.measure_speeds([node.id for node in nodes]))
+    return Costs(profile, cluster.measure_speeds([node.id for node in nodes]), machines_of(nodes))
 
 
 def choose(
@@ -118,8 +120,8 @@ def candidate(model: Model, strategy: str, batch: int, nodes: Sequence[Node], co
 
 
 def predicted(model: Model, request: PlanRequest, costs: Costs) -> Choice:
-    compiled = compile_plan(model, request, profile=costs.profile, speeds=costs.speeds)
-    return Choice(compiled, predict(costs.profile, model, compiled.plan.request, costs.speeds))
+    compiled = compile_plan(model, request, profile=costs.profile, speeds=costs.speeds, machines=costs.machines)
+    return Choice(compiled, predict(costs.profile, model, compiled.plan.request, costs.speeds, costs.machines))
 
 
 def _badness(prediction: Prediction, objective: str) -> float:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from core.cost.balance import SEND_SECONDS, balanced_cuts
 from core.cost.memory import TYPICAL_BASE_BYTES
 from core.cost.tables import Flow, Tables, tables
-from core.cost.types import NodePrediction, Prediction, Profile
+from core.cost.types import Machine, NodePrediction, Prediction, Profile
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.form import NodeId, PlanRequest
@@ -26,8 +26,9 @@ __all__ = ["HOP_SECONDS", "IN_FLIGHT", "balanced_cuts", "predict"]
 
 HOP_SECONDS: Final = 150e-6
 """A small message from one process to another, encrypted, as seen by the one that waits for it."""
-MESSAGE_SECONDS: Final = 60e-6
-"""Time an agent spends on receiving and sending the messages of one micro-batch, beside their bytes."""
+MESSAGE_SECONDS: Final = 150e-6
+"""Processor time that an agent, or the workstation, spends on the messages of one micro-batch, beside their bytes:
+measured with agents that ran the digits classifier, 150 to 190 us; ZeroMQ's thread, which encrypts, included."""
 IN_FLIGHT: Final = 2
 """Micro-batches that wait at a node, or are under way to it or from it, beside the one that runs."""
 
@@ -53,6 +54,7 @@ class _Work(Struct, frozen=True):
     """Prefix sums of the layers' seconds at speed 1, for the request's micro-batch."""
     request: PlanRequest
     speeds: Mapping[NodeId, float]
+    machines: Mapping[NodeId, Machine]
 
     def load(self, node: NodeId, first: int, last: int, again: tuple[int, ...], flow: Flow) -> _Load:
         speed = self.speeds.get(node, 1.0)
@@ -75,8 +77,16 @@ class _Work(Struct, frozen=True):
         return self.load(node, 0, count, (), self.known.flows((0, count))[0])
 
 
-def predict(profile: Profile, model: Model, request: PlanRequest, speeds: Mapping[NodeId, float]) -> Prediction:
+def predict(
+    profile: Profile,
+    model: Model,
+    request: PlanRequest,
+    speeds: Mapping[NodeId, float],
+    machines: Mapping[NodeId, Machine] = MappingProxyType({}),
+) -> Prediction:
     """What ``request`` would do on nodes of these speeds (1.0: this workstation with one thread, also where unknown).
+
+    ``machines`` says which nodes share the cores of one machine; a node that is not named has a machine to itself.
 
     Fast enough to follow a mouse: sums over ranges of layers are kept with the model. PlanError when the request makes
     no sense for the model; cuts left open are balanced first.
@@ -92,16 +102,18 @@ def predict(profile: Profile, model: Model, request: PlanRequest, speeds: Mappin
     if request.strategy == "pipeline" and request.cuts is None:
         in_order = [speeds.get(node, 1.0) for node in request.nodes]
         request = PlanRequest("pipeline", request.nodes, request.micro_batch, balanced_cuts(profile, model, in_order))
-    return rule(_Work(known, seconds, request, speeds), profile.base_bytes or TYPICAL_BASE_BYTES)
+    return rule(_Work(known, seconds, request, speeds, machines), profile.base_bytes or TYPICAL_BASE_BYTES)
 
 
 def _replicas(work: _Work, base: int) -> Prediction:
     """Every node takes micro-batches as it is free."""
     loads = [work.whole(node) for node in work.request.nodes]
-    throughput = sum(work.request.micro_batch / load.cycle_s for load in loads)
+    rates = [1 / load.cycle_s for load in loads]
+    possible = min(1.0, _room(work, loads, rates))
+    throughput = sum(rates) * work.request.micro_batch * possible
     latency = max(load.cycle_s for load in loads) + 2 * HOP_SECONDS
     slowest = max(loads, key=lambda load: load.cycle_s)
-    return _prediction(work, base, loads, [1.0] * len(loads), throughput, latency, slowest.node)
+    return _prediction(work, base, loads, [possible] * len(loads), throughput, latency, slowest.node)
 
 
 def _stages(work: _Work, base: int) -> Prediction:
@@ -119,10 +131,31 @@ def _stages(work: _Work, base: int) -> Prediction:
         )
     ]
     slowest = max(loads, key=lambda load: load.cycle_s)
-    shares = [load.cycle_s / slowest.cycle_s for load in loads]
+    possible = min(1.0, _room(work, loads, [1 / slowest.cycle_s] * len(loads)))
+    shares = [load.cycle_s / slowest.cycle_s * possible for load in loads]
     latency = sum(load.cycle_s for load in loads) + (len(loads) + 1) * HOP_SECONDS
-    throughput = work.request.micro_batch / slowest.cycle_s
+    throughput = work.request.micro_batch / slowest.cycle_s * possible
     return _prediction(work, base, loads, shares, throughput, latency, slowest.node)
+
+
+def _room(work: _Work, loads: list[_Load], rates: list[float]) -> float:
+    """Cores that the busiest machine has over cores that it would need; ``rates`` are micro-batches per second.
+
+    Below 1.0 the nodes of that machine, and the workstation where it is the same one, get in each other's way.
+    """
+    needed: dict[str, float] = {}
+    cores: dict[str, int] = {}
+    through = sum(rates) if work.request.strategy != "pipeline" else rates[0]
+    for load, rate in zip(loads, rates, strict=True):
+        machine = work.machines.get(load.node)
+        if machine is None:
+            continue
+        if machine.name not in needed:
+            cores[machine.name] = machine.cores
+            needed[machine.name] = through * MESSAGE_SECONDS if machine.here else 0.0
+        computing = load.compute_s * machine.cpu_limit * machine.threads
+        needed[machine.name] += rate * (computing + load.cycle_s - load.compute_s)
+    return min((cores[name] / cores_needed for name, cores_needed in needed.items() if cores_needed), default=1.0)
 
 
 _RULES: Final[Mapping[str, Callable[[_Work, int], Prediction]]] = MappingProxyType(
@@ -152,7 +185,7 @@ def _prediction(
         efficiency=throughput / possible,
         single_throughput=single,
         single_node=best.node,
-        notes=_notes(throughput, single) if len(loads) > 1 else (),
+        notes=(*_sharing_notes(work, shares), *_notes(throughput, single)) if len(loads) > 1 else (),
     )
 
 
@@ -166,6 +199,14 @@ def _node(load: _Load, share: float, base: int) -> NodePrediction:
         sent_bytes=load.flow.sent,
         share=share,
     )
+
+
+def _sharing_notes(work: _Work, shares: list[float]) -> tuple[str, ...]:
+    if max(shares) >= 1.0:
+        return ()
+    machines = [work.machines[node] for node in work.request.nodes if node in work.machines]
+    crowded = max(machines, key=lambda machine: sum(other.name == machine.name for other in machines) / machine.cores)
+    return (f"{crowded.name} has {crowded.cores} cores for its agents: at best {max(shares):.0%} busy each.",)
 
 
 def _notes(throughput: float, single: float) -> tuple[str, ...]:

@@ -22,6 +22,19 @@ class Profile(Struct, frozen=True):
     """Resident memory that onnxruntime itself and a session take beside weights and activations."""
 
 
+class Machine(Struct, frozen=True):
+    """What a node shares with the other nodes of the same machine."""
+
+    name: str
+    """The same for all nodes of one machine."""
+    cores: int
+    threads: int = 1
+    """That the node computes with."""
+    cpu_limit: float = 1.0
+    here: bool = False
+    """The workstation is this machine: sending inputs and taking results costs it time too."""
+
+
 class NodePrediction(Struct, frozen=True):
     node: NodeId
     compute_s: float

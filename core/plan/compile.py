@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from core.cost.predict import predict
-from core.cost.types import Profile
+from core.cost.types import Machine, Profile
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.blobs import BlobSource, Bytes, GraphBytes, sha256_of
@@ -43,12 +43,13 @@ def compile_plan(
     *,
     profile: Profile | None = None,
     speeds: Mapping[NodeId, float] | None = None,
+    machines: Mapping[NodeId, Machine] | None = None,
 ) -> CompiledPlan:
     """Work ``request`` out for ``model``.
 
     ``profile`` and ``speeds`` decide the cuts that the request leaves open (the request kept in the plan says which
-    were chosen), and give a note when the plan would be slower than one node alone. PlanError in words when the request
-    makes no sense for this model.
+    were chosen); with ``machines`` they give notes on what slows it, as when one node alone is faster. PlanError in
+    words when the request makes no sense for this model.
     """
     strategy = STRATEGIES.get(request.strategy)
     if strategy is None:
@@ -66,7 +67,7 @@ def compile_plan(
         for i, part in enumerate(draft.parts)
     )
     settled = msgspec.structs.replace(request, cuts=draft.cuts)
-    told = predict(profile, model, settled, speeds or {}).notes if profile is not None else ()
+    told = predict(profile, model, settled, speeds or {}, machines or {}).notes if profile is not None else ()
     plan = Plan(
         model=model.sha256,
         model_name=model.name,

@@ -132,7 +132,8 @@ def stages(graph: LayerGraph, bounds: Sequence[int], recomputed: Sequence[Collec
         own = frozenset(range(bounds[idle], bounds[idle + 1]))
         if not any(own & layers for layers in again):
             raise PlanError(
-                f"Stage {idle + 1} (layers {min(own)}-{max(own)}) would have nothing to do: nobody needs its results.",
+                f"Stage {idle + 1} (layers {min(own) + 1}-{max(own) + 1}) would have nothing to do: "
+                "nobody needs its results.",
                 hint="Move the cut, or use fewer nodes.",
             )
         again = [layers - own for layers in again]

@@ -53,7 +53,7 @@ class Shard(Struct, frozen=True):
     id: ShardId
     node: NodeId
     label: str
-    """For people: "layers 0-57", "whole model"."""
+    """For people: "layers 1-58", "whole model"."""
     replica: int
     stage: int
     rank: int

@@ -55,7 +55,7 @@ def _check(cuts: tuple[int, ...], nodes: int, layers: int) -> None:
 
 
 def _label(first: int, last: int) -> str:
-    return f"layers {first}-{last - 1}" if last - first > 1 else f"layer {first}"
+    return f"layers {first + 1}-{last}" if last - first > 1 else f"layer {last}"
 
 
 def _notes(model: Model, request: PlanRequest, fragments: tuple[Fragment, ...]) -> list[str]:

@@ -132,7 +132,7 @@ class _Runner:
         self._refuse_lost_nodes()
         self._metrics = RunMetrics(time.perf_counter())
         self._tell(Started())
-        next_progress, heard_at = 0.0, time.perf_counter()
+        next_look, heard_at = 0.0, time.perf_counter()
         while not self._job.over:
             if self._ahead is None:
                 self._ahead = next(self._batches, None)
@@ -144,11 +144,11 @@ class _Runner:
             if cancel is not None and cancel.is_set():
                 self._tell(StopRequested())
             now = time.perf_counter()
-            if self._job.in_flight and now - heard_at > MISSING_SECONDS and self._use.all_quiet():
-                self._tell(ResultsMissing(now - heard_at))
-            if progress is not None and now >= next_progress:
-                next_progress = now + PROGRESS_SECONDS
-                progress(self._progress(now))
+            if now >= next_look:
+                next_look = now + PROGRESS_SECONDS
+                self._look(now - heard_at)
+                if progress is not None:
+                    progress(self._progress(now))
         if self._error is not None:
             self._deployment.cancel_job(self._number)
             raise self._error
@@ -157,6 +157,13 @@ class _Runner:
         self._use.wait_for_next_samples(alive, LAST_TELEMETRY_SECONDS)
         if progress is not None:
             progress(self._progress(time.perf_counter()))
+
+    def _look(self, silent: float) -> None:
+        """For what no message tells: connections that ended, and results that will not come any more."""
+        for node in self._links.broken():
+            self._tell(NodeWasLost(node, self._name(node), "its connection broke"))
+        if self._job.in_flight and silent > MISSING_SECONDS and self._use.all_quiet():
+            self._tell(ResultsMissing(silent))
 
     def _refuse_lost_nodes(self) -> None:
         for node in self._cluster.nodes():

@@ -14,6 +14,7 @@ from gui.theme import M
 from gui.widgets import units
 from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column
 from gui.widgets.dialogs import AddressDialog, LocalAgentsDialog, PairDialog
+from gui.widgets.doctor import DoctorDialog
 from gui.widgets.node_table import NodeTable
 from gui.widgets.states import state_meaning, state_word
 from gui.widgets.topology import TopologyView
@@ -24,10 +25,11 @@ class NodesPage(Page):
 
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
-        self.set_head(self.tr("Nodes"), self.tr("Machines that run an agent, and how this workstation reaches them."))
+        self.set_head(self.tr("Nodes"), self.tr("Machines with an agent, and the way to them."))
         self._bridge = bridge
         self._chosen = ""
         self._discovery = Banner("warn")
+        self._discovery.tools.addWidget(button(self.tr("Find out why"), self.ask_doctor, role="flat"))
         self._lost = Banner("bad")
         self._topology = TopologyView(bridge)
         self._table = NodeTable(bridge)
@@ -39,7 +41,9 @@ class NodesPage(Page):
         self._local_button = button(self.tr("Start local agents"), self.ask_local, icon="play")
         self._pair_button = button(self.tr("Pair"), self.ask_pair, icon="link")
         self._address_button = button(self.tr("Add by address"), self.ask_address, icon="plus", role="primary")
-        for tool in (self._local_button, self._pair_button, self._address_button):
+        self._doctor_button = button(self.tr("Doctor"), self.ask_doctor, icon="doctor")
+        self._doctor_button.setToolTip(self.tr("Find out why nodes do not meet"))
+        for tool in (self._doctor_button, self._local_button, self._pair_button, self._address_button):
             self.tools.addWidget(tool)
         picture = Card(self.tr("Topology"))
         picture.body.addWidget(self._topology)
@@ -212,6 +216,12 @@ class NodesPage(Page):
         dialog.accepted.connect(lambda: self._bridge.pair(*dialog.answer()))
         dialog.finished.connect(dialog.deleteLater)
         dialog.open()
+
+    def ask_doctor(self) -> None:
+        dialog = DoctorDialog(self._bridge, self)
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+        dialog.examine()
 
     def ask_local(self) -> None:
         dialog = LocalAgentsDialog(self, os.cpu_count() or 2)

@@ -7,7 +7,7 @@ import pytest
 
 from core.cost.predict import IN_FLIGHT, MESSAGE_SECONDS, balanced_cuts, predict
 from core.cost.tables import tables
-from core.cost.types import Profile
+from core.cost.types import Machine, Profile
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.compile import compile_plan
@@ -129,3 +129,24 @@ def test_a_dragged_cut_is_followed_at_once() -> None:
         taken.append(time.perf_counter() - begun)
     assert sorted(taken)[25] < 5e-3
     assert len(balanced_cuts(known, model, [1.0] * 8)) == 7
+
+
+class TestSharedMachines:
+    def test_nodes_of_one_machine_share_its_cores(self) -> None:
+        model = chain(5)
+        asked, profile = request("replicate", 4), even(model)
+        apart = predict(profile, model, asked, {})
+        crowded = {node: Machine("lab-pc", cores=2) for node in asked.nodes}
+        together = predict(profile, model, asked, {}, crowded)
+        assert together.throughput == pytest.approx(apart.throughput / 2, rel=0.02)
+        assert any("lab-pc has 2 cores" in note for note in together.notes)
+        assert predict(profile, model, asked, {}, {asked.nodes[0]: crowded[asked.nodes[0]]}) == apart
+
+    def test_a_limited_node_leaves_its_core_to_others(self) -> None:
+        model = chain(5)
+        asked, profile = request("replicate", 4), even(model)
+        halves = dict.fromkeys(asked.nodes, 0.5)
+        limited = {node: Machine("lab-pc", cores=2, cpu_limit=0.5) for node in asked.nodes}
+        assert predict(profile, model, asked, halves, limited).throughput == pytest.approx(
+            predict(profile, model, asked, halves).throughput, rel=0.01
+        )

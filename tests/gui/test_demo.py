@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 from PySide6.QtGui import QImage
 
@@ -65,3 +68,32 @@ def test_an_address_that_is_none_is_refused() -> None:
     done = panel("--demo", "--node", "not an address")
     assert done.returncode == 2
     assert "not an address" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no POSIX signals on Windows")
+def test_a_panel_that_is_told_to_end_takes_its_agents_with_it() -> None:
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    command = [sys.executable, "-m", "gui", "--demo", "--nodes", "2", "--seconds", "60"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE) as process:
+        try:
+            agents = wait_for_agents(process.pid, 2)
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert not [agent for agent in agents if agent.is_running() and agent.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait_for_agents(pid: int, count: int) -> list[psutil.Process]:
+    """The agents among the children of a process, once there are ``count``."""
+    panel_process = psutil.Process(pid)
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        agents = [child for child in panel_process.children() if "agent" in child.cmdline()]
+        if len(agents) >= count:
+            return agents
+        with contextlib.suppress(psutil.TimeoutExpired):
+            panel_process.wait(0.1)
+    raise AssertionError("the panel started no agents")

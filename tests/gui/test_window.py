@@ -19,6 +19,7 @@ from gui.main_window import PAGE_NAMES, MainWindow
 from gui.theme import Mode, Theme
 from gui.widgets.basics import EmptyState
 from gui.widgets.dialogs import AddressDialog, PairDialog
+from gui.widgets.doctor import DoctorDialog
 
 Wait = Callable[..., None]
 
@@ -169,3 +170,15 @@ def test_runs_are_listed_compared_exported_and_deleted(window: MainWindow, wait_
     assert len(target.read_text().splitlines()) == 3
     page.delete()  # type: ignore[attr-defined]
     wait_for(lambda: table.runs.rowCount() == 0)
+
+
+def test_the_doctor_says_what_it_found(window: MainWindow, wait_for: Wait) -> None:
+    dialog = DoctorDialog(window.bridge, window)
+    dialog.show()
+    dialog.examine()
+    wait_for(dialog._again.isEnabled, 40)
+    words = [label.text() for label in dialog.findChildren(QLabel) if label.text()]
+    assert "packages" in words
+    assert len(words) > 8
+    dialog.examine()
+    dialog.deleteLater()  # findings that come later find nobody

@@ -80,7 +80,7 @@ class TestPipeline:
         model = chain(3)
         compiled = compile_plan(model, request("pipeline", 3, cuts=(2, 4)))
         assert [weights(compiled.plan, i) for i in range(3)] == [{"w0"}, {"w1"}, {"w2"}]
-        assert [shard.label for shard in compiled.plan.shards] == ["layers 0-1", "layers 2-3", "layers 4-5"]
+        assert [shard.label for shard in compiled.plan.shards] == ["layers 1-2", "layers 3-4", "layers 5-6"]
         assert [shard.stage for shard in compiled.plan.shards] == [0, 1, 2]
         assert_right(model, compiled)
 

@@ -70,7 +70,7 @@ def test_a_stage_that_would_be_idle_sends_its_results() -> None:
 
 def test_a_stage_that_nobody_needs() -> None:
     dead = graph(["x > a", "a > dead", "a > y"], "x", "y")
-    with pytest.raises(PlanError, match=r"Stage 2 \(layers 1-1\) would have nothing to do"):
+    with pytest.raises(PlanError, match=r"Stage 2 \(layers 2-2\) would have nothing to do"):
         stages(dead, (0, 1, 2, 3), ((), (), ()))
 
 
