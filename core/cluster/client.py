@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 Listener = Callable[[ClusterEvent], None]
 
+CLOSED: Final = "The cluster was closed."
 REQUEST_SECONDS: Final = 10.0
 _TICK_SECONDS: Final = 0.1
 
@@ -75,6 +76,9 @@ class Cluster:
         self._nodes: dict[NodeId, Node] = {}
         self._discovery_problem: str | None = None if discovery else "Discovery is switched off."
         self._todo: deque[Callable[[], None]] = deque()
+        self._asked: deque[tuple[NodeId, Request, float, Answer]] = deque()
+        self._asking = threading.Lock()
+        self._ended = False
         self._waker = self.wire.waker()
         self._roster = Roster(self.name, holds_key_file=key_file is not None)
         self._links = ControlLinks(self.wire, self._waker, self._pushed)
@@ -186,7 +190,13 @@ class Cluster:
         with self._changed:
             known = self._nodes.get(node)
         answer = settle(future, known.name if known is not None else "The node")
-        self._post(lambda: self._ask(node, body, timeout, answer))
+        with self._asking:
+            ended = self._ended
+            if not ended:
+                self._asked.append((node, body, timeout, answer))
+                self._waker.wake()
+        if ended:
+            answer(UnreachableError(CLOSED), 0.0)
         return future
 
     def measure_speeds(self, nodes: Sequence[NodeId]) -> dict[NodeId, float]:
@@ -252,17 +262,17 @@ class Cluster:
         self._waker.wake()
 
     def _run(self) -> None:
-        try:
-            while not self._closing:
+        while not self._closing:
+            try:
                 self._turn()
-        except Exception:
-            log.exception("the cluster's thread failed: this is a bug in Shardboard")
-            raise
-        finally:
-            self._links.shut()
-            for held in self._held.values():
-                for _, _, answer in held:
-                    answer(UnreachableError("The cluster was closed."), 0.0)
+            except Exception:
+                log.exception("a turn of the cluster's thread failed: this is a bug in Shardboard")
+        with self._asking:
+            self._ended = True
+        self._links.shut()
+        never = [answer for held in self._held.values() for _, _, answer in held]
+        for answer in (*never, *(answer for _, _, _, answer in self._asked)):
+            answer(UnreachableError(CLOSED), 0.0)
 
     def _turn(self) -> None:
         for node in self._links.wait(_TICK_SECONDS):
@@ -270,6 +280,8 @@ class Cluster:
         while self._todo:
             with suppress(IndexError):
                 self._todo.popleft()()
+        while self._asked:
+            self._ask(*self._asked.popleft())
         now = time.monotonic()
         self._links.expire(now)
         for node, problem in self._links.problems():

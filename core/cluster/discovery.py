@@ -87,14 +87,16 @@ class Discovery:
         if self._closing.is_set():
             return
         with contextlib.closing(Zeroconf(interfaces=InterfaceChoice.All, ip_version=IPVersion.V4Only)) as zeroconf:
-            ServiceBrowser(zeroconf, [SERVICE_TYPE, PROBE_TYPE], handlers=[self._changed])
-            probe = probe_service(addresses)
-            zeroconf.register_service(probe, ttl=_PROBE_TTL)
-            if not self._probe_seen.wait(PROBE_SECONDS):
-                self._set_problem(multicast_problem())
-            while own_addresses() == addresses and not self._closing.wait(_LOOK_SECONDS):
-                if self._probe_seen.is_set():
-                    self._set_problem("")
+            browser = ServiceBrowser(zeroconf, [SERVICE_TYPE, PROBE_TYPE], handlers=[self._changed])
+            try:
+                zeroconf.register_service(probe_service(addresses), ttl=_PROBE_TTL)
+                if not self._probe_seen.wait(PROBE_SECONDS):
+                    self._set_problem(multicast_problem())
+                while own_addresses() == addresses and not self._closing.wait(_LOOK_SECONDS):
+                    if self._probe_seen.is_set():
+                        self._set_problem("")
+            finally:
+                browser.cancel()  # zeroconf's close leaves its thread behind
 
     def _set_problem(self, words: str) -> None:
         if words != self._told and not self._closing.is_set():

@@ -121,10 +121,11 @@ def _probe(address: str) -> str | None:
             Zeroconf([address], ip_version=IPVersion.V4Only) as announcing,
             Zeroconf([address], ip_version=IPVersion.V4Only) as looking,
         ):
-            ServiceBrowser(looking, PROBE_TYPE, handlers=[changed])
+            browser = ServiceBrowser(looking, PROBE_TYPE, handlers=[changed])
             announcing.register_service(probe, ttl=10)
             arrived = seen.wait(PROBE_SECONDS)
             announcing.unregister_service(probe)
+            browser.cancel()
     except (OSError, ZeroconfError, RuntimeError) as error:
         return f"mDNS cannot be used: {error or type(error).__name__}"
     return None if arrived else f"an mDNS probe from {address} was not seen within {PROBE_SECONDS:.0f} s"

@@ -175,8 +175,9 @@ def seen() -> Iterator[Seen]:
     except OSError as error:
         pytest.skip(f"multicast does not work here: {error}")
     listener = Seen()
-    ServiceBrowser(zeroconf, SERVICE_TYPE, listener)
+    browser = ServiceBrowser(zeroconf, SERVICE_TYPE, listener)
     yield listener
+    browser.cancel()
     zeroconf.close()
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -236,3 +238,28 @@ def test_an_unknown_node_is_said() -> None:
             cluster.request(NodeId("x" * 40), Ping()).result(5)
         with pytest.raises(NoNodesError, match="none was found"):
             cluster.wait_ready(1, 0.0)
+
+
+def test_every_request_is_answered_also_while_and_after_the_cluster_closes(start: Start) -> None:
+    agents = start(1)
+    cluster = open_cluster(local=agents.agents, discovery=False)
+    (node,) = cluster.wait_ready(1, timeout=20)
+    going = threading.Event()
+
+    def close() -> None:
+        going.wait(5)
+        cluster.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    futures = []
+    for i in range(400):
+        if i == 100:
+            going.set()
+        futures.append(cluster.request(node.id, Ping(), timeout=30))
+    closer.join(10)
+    futures.append(cluster.request(node.id, Ping(), timeout=30))
+    done, never = wait(futures, timeout=5)
+    assert not never
+    assert isinstance(futures[-1].exception(), UnreachableError)
+    assert len(done) == 401
