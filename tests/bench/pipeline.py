@@ -1,5 +1,7 @@
 """A pipeline of two against the slower of its stages, while both stages loop in their own pinned onnxruntime process.
 
+The rate is the steady one; the pipeline's filling is left out.
+
 python -m tests.bench.pipeline [--model resnet50] [--micro-batch 8] [--repeats 3] [--seconds 10]
 """
 
@@ -18,7 +20,7 @@ from core.cost.profile import profile_model
 from core.model.library import resolve_model
 from core.plan.compile import CompiledPlan
 from core.plan.form import Shard
-from tests.bench.bed import deployed, micro_batches_per_second
+from tests.bench.bed import deployed, micro_batches_per_second, steady_micro_batches_per_second
 from tests.bench.limits import Feed, Limit, call_seconds, ratios, session
 from tests.bench.options import emit, options
 
@@ -41,7 +43,7 @@ def main() -> None:
             micro_batches_per_second(deployment, feed, chosen.micro_batch, 8)
             figures = ratios(
                 lambda: min(limit.rates(chosen.seconds / 2)),
-                lambda: micro_batches_per_second(deployment, feed, chosen.micro_batch, count),
+                lambda: steady_micro_batches_per_second(deployment, feed, chosen.micro_batch, count),
                 chosen.repeats,
             )
         finally:
