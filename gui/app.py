@@ -42,7 +42,6 @@ def make_application(argv: Sequence[str]) -> QApplication:
     app = QApplication([*argv])
     app.setApplicationDisplayName("Shardboard")
     app.installTranslator(EnglishPlurals(app))
-    app.installTranslator(EnglishPlurals(app))
     translator = QTranslator(app)
     folder = str(resource_path("translations"))
     if translator.load(QLocale(), "shardboard", "_", folder):

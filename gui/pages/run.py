@@ -266,7 +266,7 @@ class RunPage(Page):
         self._latency.set(seconds(progress.latency_p50_ms / 1e3), expected)
         flying = self.tr("%n micro-batch(es) in flight", "", progress.in_flight)
         whole = self.tr("of {0}").format(grouped(total)) if total > 0 else ""
-        self._done.set(grouped(progress.items_done), " · ".join(filter(None, (whole, flying))))
+        self._done.set(grouped(progress.items_done), whole or flying)
 
     def _results_arrived(self, results: Sequence[Result]) -> None:
         self._grid.results.add(results)
@@ -277,7 +277,7 @@ class RunPage(Page):
         words = self.tr("%n shown, newest first", "", len(model.results)) if model.results else ""
         if model.judged:
             share = percent(model.right / model.judged, 1)
-            words += "  ·  " + self.tr("{0} of {1} right ({2})").format(model.right, model.judged, share)
+            words += "  ·  " + self.tr("{0} of {1} right").format(share, grouped(model.judged))
         self._results_hint.setText(words)
 
     def _finished(self, report: RunReport) -> None:
