@@ -129,7 +129,6 @@ class Demo(QObject):
         return isinstance(self._bridge.prediction, Prediction)
 
     def _deploy(self) -> None:
-        self._picture("partition")
         if self._interactive and self._strategies:
             self._next_strategy()
             return
@@ -141,6 +140,7 @@ class Demo(QObject):
         return self._bridge.phase is Phase.DEPLOYED and self._bridge.deployment is not self._asked_of
 
     def _run(self) -> None:
+        self._picture("partition")
         samples = str(self._samples())
         self._window.show_page("run")
         if self._interactive:

@@ -60,7 +60,9 @@ class _Work(Struct, frozen=True):
         speed = self.speeds.get(node, 1.0)
         extra = sum(float(self.seconds[layer + 1] - self.seconds[layer]) for layer in again)
         compute = (float(self.seconds[last] - self.seconds[first]) + extra) / speed
-        handling = (MESSAGE_SECONDS + SEND_SECONDS * (flow.received + flow.sent)) / speed
+        machine = self.machines.get(node)
+        own_speed = speed / machine.cpu_limit if machine is not None else speed  # a limit slows only the shards
+        handling = (MESSAGE_SECONDS + SEND_SECONDS * (flow.received + flow.sent)) / own_speed
         return _Load(
             node=node,
             compute_s=compute,
