@@ -87,6 +87,7 @@ def test_an_announcement_of_another_version_is_shown_as_incompatible(until: Unti
 
 def test_a_probe_that_is_not_seen_is_a_problem_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(discovery, "PROBE_TYPE", "_sbnobody._tcp.local.")  # other probes on this network do not count
     monkeypatch.setattr(Zeroconf, "register_service", lambda *_args, **_named: None)
     with Watcher() as watcher:
         problem = watcher.problems.get(timeout=5)
