@@ -14,7 +14,7 @@ import psutil
 from PySide6.QtCore import QEventLoop, Qt, QTimer
 
 from core.plan.form import NodeId, PlanRequest
-from gui.app import SWITCH_SECONDS, has_display, make_application
+from gui.app import has_display, make_application, steady_interpreter
 from gui.bridge import Bridge, Phase
 from gui.main_window import MainWindow
 from tests.bench.options import emit, options
@@ -46,7 +46,7 @@ def main() -> None:
     chosen = options(__doc__, model="digits-cnn", micro_batch=20)
     if not has_display():
         os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    sys.setswitchinterval(SWITCH_SECONDS)
+    steady_interpreter()
     began = time.perf_counter()
     app = make_application(sys.argv[:1])
     bridge = Bridge()
