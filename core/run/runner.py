@@ -7,7 +7,7 @@ used at once.
 from __future__ import annotations
 
 import collections
-import itertools
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -53,7 +53,6 @@ PROGRESS_SECONDS = 0.1
 LAST_TELEMETRY_SECONDS = 0.5
 KEPT_BYTES = 128 * 2**20
 MISSING_SECONDS = 15.0
-_job_numbers = itertools.count(time.time_ns() & 0x3FFFFFFF)
 
 
 def default_in_flight(plan: Plan) -> int:
@@ -101,7 +100,7 @@ class _Runner:
         self._total = source.items * repeat
         self._batches = _repeated(source, self._plan.request.micro_batch, repeat)
         self._ahead: Batch | None = None
-        self._number = next(_job_numbers)
+        self._number = secrets.randbits(30)
         replicas = [frozenset(s.node for s in self._plan.shards if s.replica == r) for r in range(self._plan.replicas)]
         self._replicas = replicas
         outputs = frozenset(route.target for route in self._plan.routes if route.consumer == CLIENT)
