@@ -36,7 +36,7 @@ from gui.theme import APP_ICON, XL, XS, L, M, Mode, S, Theme
 from gui.widgets import units
 from gui.widgets.basics import Banner, IconLabel, Page, button, column, keep_icon, label, row, set_look
 
-ROOM_FOR_INSPECTOR: Final = 1240
+ROOM_FOR_INSPECTOR: Final = 1360
 OVERVIEW_MS: Final = 1000
 PAGE_NAMES: Final = ("nodes", "model", "partition", "run", "monitor", "history")
 

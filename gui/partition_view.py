@@ -89,7 +89,7 @@ def _verdict(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> tu
     if len(request.nodes) == 1:
         return _tr("With one node this is the same as one node alone."), ""
     if gain < 1 - SAME:
-        text = _tr("Slower than {0} alone, which does {1} items/s. More machines do not help here.")
+        text = _tr("Slower than {0} alone, which does {1} items/s.")
         return text.format(name, quantity(alone)), "warn"
     if gain < 1 + SAME:
         return _tr("As fast as {0} alone.").format(name), ""

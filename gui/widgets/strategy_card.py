@@ -17,6 +17,7 @@ from gui.widgets.units import DASH
 
 DRAWING: Final = QSize(92, 56)
 MOST_DRAWN: Final = 4
+VERDICT_LINES: Final = 2
 
 
 class CardFigures(Struct, frozen=True):
@@ -79,6 +80,8 @@ class StrategyCard(QAbstractButton):
         whole = column(above, figure, details, self._verdict, spacing=S, margins=(L, L, L, M))
         whole.setStretch(3, 1)
         self._verdict.setAlignment(Qt.AlignmentFlag.AlignTop)
+        # Room for the longest verdict, so that nothing below moves under the mouse while a cut is dragged.
+        self._verdict.setMinimumHeight(VERDICT_LINES * self._verdict.fontMetrics().lineSpacing())
         self._whole = whole
         self.setLayout(whole)
         for child in self.findChildren(QWidget):
