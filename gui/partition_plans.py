@@ -38,7 +38,6 @@ class PartitionPlans(QObject):
         super().__init__(parent)
         self._bridge = bridge
         self._model: Model | None = None
-        self._batch = 0
         self._wanted: tuple[object, ...] = ()
         self._balanced: dict[tuple[object, ...], tuple[int, ...]] = {}
         self._balancing: set[tuple[object, ...]] = set()

@@ -24,7 +24,6 @@ S: Final = 8
 M: Final = 12
 L: Final = 16
 XL: Final = 24
-XXL: Final = 32
 """Spacing, in device-independent pixels; use these and no others."""
 RADIUS: Final = 8
 APP_ICON: Final = "shardboard"

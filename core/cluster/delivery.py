@@ -31,8 +31,6 @@ _TICK_SECONDS: Final = 0.1
 _SILENCE_SECONDS: Final = 60.0
 """A node that is alive but acknowledges nothing for so long is connected to anew."""
 _ASK_SECONDS: Final = 30.0
-QUERY_BLOBS: Final = 10_000
-"""Names in one question."""
 
 
 class Parcel:

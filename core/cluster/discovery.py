@@ -90,13 +90,17 @@ class Discovery:
             browser = ServiceBrowser(zeroconf, [SERVICE_TYPE, PROBE_TYPE], handlers=[self._changed])
             try:
                 zeroconf.register_service(probe_service(addresses), ttl=_PROBE_TTL)
-                if not self._probe_seen.wait(PROBE_SECONDS):
-                    self._set_problem(multicast_problem())
+                self._probe_seen.wait(PROBE_SECONDS)
+                self._tell_probe()
                 while own_addresses() == addresses and not self._closing.wait(_LOOK_SECONDS):
-                    if self._probe_seen.is_set():
-                        self._set_problem("")
+                    self._tell_probe()
             finally:
                 browser.cancel()  # zeroconf's close leaves its thread behind
+
+    def _tell_probe(self) -> None:
+        """A probe that came back over the loopback interface alone proves no network."""
+        works = self._probe_seen.is_set() and own_networks()
+        self._set_problem("" if works else multicast_problem())
 
     def _set_problem(self, words: str) -> None:
         if words != self._told and not self._closing.is_set():

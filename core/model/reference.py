@@ -49,7 +49,13 @@ _ALL: Final = (
     ),
     Reference("mobilenetv2", "MobileNetV2", "Small image classifier, 3.5 M parameters", 14_000_000, mobilenetv2),
     Reference("bert-base", "BERT-base", "Text encoder, 12 layers, 109 M parameters", 438_000_000, bert_base),
-    Reference("gpt2", "GPT-2 small", "Text decoder, 12 layers, 124 M parameters", 652_000_000, gpt2_small),
+    Reference(
+        "gpt2",
+        "GPT-2 small",
+        "Text decoder, 12 layers, 163 M parameters (untied)",
+        652_000_000,
+        gpt2_small,
+    ),
 )
 REFERENCES: Final[Mapping[str, Reference]] = MappingProxyType({reference.key: reference for reference in _ALL})
 

@@ -362,10 +362,6 @@ def _equal(follower: _Follower, node: ir.Node) -> _Vector | None:
     return _Vector(tuple(elements), scalar)
 
 
-def _negative(element: Element) -> bool:
-    return isinstance(element, int) and element < 0
-
-
 def _where(follower: _Follower, node: ir.Node) -> _Vector | None:
     rows = _broadcast([follower.vector(value) for value in node.inputs])
     if rows is None or follower.dtype(node.outputs[0]) is None:

@@ -25,7 +25,6 @@ from gui.widgets.stage_timeline import StageTimeline
 from gui.widgets.time_plot import SAMPLE_MS, TimePlot
 
 STALE_SECONDS = 1.5
-DRAW_MS = 200
 
 
 class MonitorPage(Page):

@@ -145,7 +145,6 @@ class PartitionPage(Page):
 
     def _build_nodes(self) -> Card:
         card = Card(self.tr("Nodes"), self.tr("for each micro-batch; drag a node onto a stage to give it that stage"))
-        self._nodes_hint = card.hint
         self._budget = NodeBudget()
         card.body.addWidget(self._budget)
         return card

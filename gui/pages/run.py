@@ -264,7 +264,7 @@ class RunPage(Page):
         self._throughput.set(quantity(progress.throughput), expected)
         expected = self.tr("{0} predicted").format(seconds(predicted.latency_s)) if predicted else ""
         self._latency.set(seconds(progress.latency_p50_ms / 1e3), expected)
-        flying = self.tr("%n micro-batch(es) in flight", "", progress.in_flight)
+        flying = self.tr("{0} in flight").format(progress.in_flight)
         whole = self.tr("of {0}").format(grouped(total)) if total > 0 else ""
         self._done.set(grouped(progress.items_done), whole or flying)
 

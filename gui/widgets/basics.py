@@ -12,7 +12,6 @@ from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QFrame,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QLayout,
@@ -369,15 +368,3 @@ class Page(QWidget):
         self._title.setText(title)
         self.subtitle.setText(text)
         self.setAccessibleName(title)
-
-
-def grid(rows: Sequence[Sequence[QWidget | None]], *, spacing: int = M) -> QGridLayout:
-    """Widgets in rows and columns; None leaves a cell empty."""
-    made = QGridLayout()
-    made.setSpacing(spacing)
-    made.setContentsMargins(0, 0, 0, 0)
-    for y, cells in enumerate(rows):
-        for x, cell in enumerate(cells):
-            if cell is not None:
-                made.addWidget(cell, y, x)
-    return made

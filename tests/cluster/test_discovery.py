@@ -111,3 +111,10 @@ def test_addresses_in_our_own_networks_come_first() -> None:
     if not ours:
         pytest.skip("this machine has no network")
     assert likeliest_first(["203.0.113.9", "127.0.0.1", ours[0]]) == (ours[0], "203.0.113.9", "127.0.0.1")
+
+
+def test_a_probe_over_loopback_alone_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "own_networks", tuple)  # a machine whose cable is out
+    monkeypatch.setattr(discovery, "PROBE_SECONDS", 1.0)
+    with Watcher() as watcher:
+        assert "no network connection" in watcher.problems.get(timeout=5)
