@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy.typing as npt
 
+from agent.routing import consumers_of, producers_of, shards_by_id
 from core.errors import ProtocolError
 from core.plan.form import CLIENT, NodeId, Port, Route, Shard, ShardId
 from core.units import format_bytes
@@ -117,13 +118,6 @@ class Drop(NamedTuple):
 Effect = Run | Send | Fail | Refuse | Drop
 
 
-class _Consumer(NamedTuple):
-    shard: ShardId
-    node: NodeId | None
-    tensors: tuple[tuple[int, str, str], ...]
-    """(index of the output, name at the consumer, codec)"""
-
-
 class _Batch:
     """A micro-batch at one shard, until the shard ran."""
 
@@ -159,10 +153,10 @@ class Dataflow:
         self.epoch = epoch
         self._budget = budget
         self._placement = dict(placement)
-        self._shards = _by_id(node, shards)
+        self._shards = shards_by_id(node, shards)
         self._ports = {s.id: {p.name: p for p in s.inputs} for s in shards}
-        self._producers = _producers(self._shards, routes, self._placement)
-        self._consumers = {s.id: _consumers(s, routes, self._placement, node) for s in shards}
+        self._producers = producers_of(self._shards, routes, self._placement)
+        self._consumers = {s.id: consumers_of(s, routes, self._placement, node) for s in shards}
         self._held: dict[Key, _Batch] = {}
         self._nbytes = 0
         self.running = 0
@@ -180,6 +174,10 @@ class Dataflow:
     def held(self) -> int:
         """Micro-batches that this node holds inputs of."""
         return len(self._held)
+
+    def is_alone(self, job: int, seq: int) -> bool:
+        """Nothing is held here but what belongs to this micro-batch."""
+        return all(key[1:] == (job, seq) for key in self._held)
 
     def handle(self, event: Event) -> list[Effect]:
         if type(event) is TensorsArrived:
@@ -269,21 +267,29 @@ class Dataflow:
         if not self._finish(key):
             return []
         effects: list[Effect] = []
-        for consumer in self._consumers[run.shard]:
-            arrays = [(target, outputs[index], codec) for index, target, codec in consumer.tensors]
-            if consumer.node == self.node:
-                local = {target: array for target, array, _ in arrays}
-                effects += self._offer((consumer.shard, run.job, run.seq), local)
-            else:
-                effects.append(Send(consumer.node, run.shard, consumer.shard, run.job, run.seq, arrays))
+        try:
+            for consumer in self._consumers[run.shard]:
+                arrays = [
+                    (target, outputs[index] if cut is None else cut(outputs[index]), codec)
+                    for index, target, codec, cut in consumer.outlets
+                ]
+                if consumer.node == self.node:
+                    local = {target: array for target, array, _ in arrays}
+                    effects += self._offer((consumer.shard, run.job, run.seq), local)
+                else:
+                    effects.append(Send(consumer.node, run.shard, consumer.shard, run.job, run.seq, arrays))
+        except ProtocolError as error:
+            return self._on_peer_failed(self._failure(run, "shard", error.message))
         return effects
 
     def _on_raised(self, event: ShardRaised) -> list[Effect]:
         run = event.run
         if not self._finish(run[:3]):
             return []
-        failed = ShardFailed(self.deployment, self.epoch, run.job, run.seq, run.shard, event.code, event.message)
-        return self._on_peer_failed(failed)
+        return self._on_peer_failed(self._failure(run, event.code, event.message))
+
+    def _failure(self, run: Run, code: str, message: str) -> ShardFailed:
+        return ShardFailed(self.deployment, self.epoch, run.job, run.seq, run.shard, code, message)
 
     def _finish(self, key: Key) -> bool:
         """Forget the inputs and remember that this ran. False: nobody wants it any more."""
@@ -341,58 +347,3 @@ def _check_port(port: Port, dtype: str, shape: tuple[int, ...]) -> None:
 
 def _shown(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join('any' if d is None else str(d) for d in shape)})"
-
-
-# ---------------------------------------------------------------- what is worked out once
-
-
-def _by_id(node: NodeId, shards: Sequence[Shard]) -> dict[ShardId, Shard]:
-    by_id = {shard.id: shard for shard in shards}
-    if len(by_id) != len(shards) or CLIENT in by_id:
-        raise ProtocolError("Field shards names a shard twice, or the client as one.")
-    for shard in shards:
-        if shard.node != node:
-            raise ProtocolError(f"Field shards names shard {shard.id}, which belongs to another node.")
-        if not shard.inputs or not shard.outputs:
-            raise ProtocolError(f"Field shards names shard {shard.id}, which has no inputs or no outputs.")
-    return by_id
-
-
-def _producers(
-    shards: Mapping[ShardId, Shard], routes: Sequence[Route], placement: Mapping[int, NodeId]
-) -> dict[ShardId, dict[str, ShardId]]:
-    """Who feeds each input of each shard: exactly one route each."""
-    producers: dict[ShardId, dict[str, ShardId]] = {shard: {} for shard in shards}
-    for route in routes:
-        for end in (route.producer, route.consumer):
-            if end != CLIENT and end not in placement:
-                raise ProtocolError(f"Field placement does not say where shard {end} is.")
-        if route.consumer in shards:
-            if route.target in producers[route.consumer]:
-                raise ProtocolError(f"Field routes feeds input {route.target!r} of shard {route.consumer} twice.")
-            producers[route.consumer][route.target] = route.producer
-    for shard_id, shard in shards.items():
-        wanted, fed = {port.name for port in shard.inputs}, set(producers[shard_id])
-        if wanted != fed:
-            names = ", ".join(sorted(wanted ^ fed))
-            raise ProtocolError(f"Field routes does not feed the inputs of shard {shard_id} exactly once: {names}.")
-    return producers
-
-
-def _consumers(
-    shard: Shard, routes: Sequence[Route], placement: Mapping[int, NodeId], node: NodeId
-) -> tuple[_Consumer, ...]:
-    """Where the outputs of ``shard`` go, one entry a consumer; other nodes first, so that they can begin early."""
-    index = {port.name: i for i, port in enumerate(shard.outputs)}
-    grouped: dict[ShardId, list[tuple[int, str, str]]] = {}
-    for route in routes:
-        if route.producer != shard.id:
-            continue
-        if route.tensor not in index:
-            raise ProtocolError(f"Field routes names {route.tensor!r}, which shard {shard.id} does not make.")
-        grouped.setdefault(route.consumer, []).append((index[route.tensor], route.target, route.codec))
-    consumers = [
-        _Consumer(consumer, None if consumer == CLIENT else placement[consumer], tuple(tensors))
-        for consumer, tensors in grouped.items()
-    ]
-    return tuple(sorted(consumers, key=lambda c: c.node == node))

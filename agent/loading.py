@@ -18,10 +18,10 @@ from core.errors import ProtocolError
 from core.plan.form import NodeId, Sha256, memory_bytes
 from core.units import format_bytes
 from core.wire.messages import Loaded, LoadShards
+from core.wire.room import room_for_inputs
 from core.wire.trust import TrustStore
 
 _INSTALL_SECONDS: Final = 30.0
-_SMALLEST_BUDGET: Final = 64 * 1024**2
 
 
 class Loader:
@@ -95,7 +95,7 @@ class Loader:
     def _flow(self, message: LoadShards, owner: str) -> Dataflow:
         needed = memory_bytes(message.shards)
         self.check_memory(needed)
-        budget = max(_SMALLEST_BUDGET, (self._memory_limit - self._base - needed) // 4)
+        budget = room_for_inputs(self._memory_limit - self._base - needed)
         try:
             return Dataflow(
                 self._node,

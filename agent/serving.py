@@ -1,13 +1,15 @@
 """A deployment that is served: carries out what its dataflow says. Belongs to the data thread.
 
-A shard that lately took under a millisecond runs right here when nothing else waits, which spares two thread switches;
-all others run on the compute thread.
+Where nothing else waits a shard runs right here, on the data thread, which spares two thread switches: always when it
+lately took under SHORT_SECONDS, and up to LONG_SECONDS while micro-batches come one at a time, so that there is nothing
+to receive meanwhile. All others run on the compute thread.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -42,7 +44,10 @@ from core.wire.sockets import Buffer, Listener
 
 _log = logging.getLogger(__name__)
 
-INLINE_SECONDS: Final = 0.001
+SHORT_SECONDS: Final = 0.001
+LONG_SECONDS: Final = 0.05
+_CROWDED_RUNS: Final = 32
+"""So many runs of longer shards leave this thread after a micro-batch had to wait for one."""
 _CHECK_SECONDS: Final = 1.0
 _MOST_ATTACHED: Final = 8
 _FADE: Final = 0.8
@@ -67,8 +72,14 @@ class Serving:
         self.sent_bytes = 0
         """Of tensors, since the last time it was set to 0."""
         self._shards = {loaded.shard.id: loaded for loaded in shards}
-        self._seconds = dict.fromkeys(self._shards, INLINE_SECONDS)
-        """What a run of each shard took lately; the first one goes to the compute thread."""
+        self._seconds: dict[ShardId, float] = {}
+        """What a run of each shard took lately; its first one, which reads the weights, goes to the compute thread."""
+        self._ready: deque[Run] = deque()
+        """What is still to be run here; empty between messages."""
+        self._kept_waiting: tuple[int, int] | None = None
+        """The (job, seq) that ran here last, if messages came meanwhile that were not looked at yet."""
+        self._crowded = 0
+        """Runs of longer shards that are to leave this thread."""
         self._peers = peers
         self._attached: list[bytes] = []
         """Connections of the client that take results, the latest first."""
@@ -83,12 +94,17 @@ class Serving:
 
     def tensors(self, header: Tensors, user: str, frames: Sequence[memoryview]) -> ShardFailed | None:
         """Take tensors in. What is to be answered to whoever sent them, if they are refused."""
+        if self._kept_waiting is not None:
+            if self._kept_waiting != (header.job, header.seq):
+                self._crowded = _CROWDED_RUNS
+            self._kept_waiting = None
         refused = None
         for effect in self.flow.handle(TensorsArrived(header, user, frames)):
             if type(effect) is Refuse:
                 refused = effect.failed
             else:
                 self._carry_out(effect)
+        self._run_ready()
         return refused
 
     def attach(self, sender: bytes, user: str, header: Attach) -> str | None:
@@ -108,6 +124,7 @@ class Serving:
         """A result of the compute thread; one of an earlier deployment's shard is of no interest."""
         if self._shards.get(outcome.run.shard) is shard:
             self._ran(outcome)
+            self._run_ready()
 
     def failed(self, user: str, failed: ShardFailed) -> None:
         """A peer passes a failure on."""
@@ -162,18 +179,37 @@ class Serving:
             self._fail(effect.failed)
         elif type(effect) is Drop:
             self._compute.drop(effect.keys)
+            if self._ready:
+                self._ready = deque(run for run in self._ready if run[:3] not in effect.keys)
 
     def _run(self, run: Run) -> None:
-        shard = self._shards[run.shard]
-        if self._seconds[run.shard] < INLINE_SECONDS and self._compute.idle and self._limits.cpu >= 1.0:
-            self._ran(execute(shard, run, self._meter))
+        if self._limits.cpu >= 1.0 and self._compute.idle and self._is_for_here(run):
+            self._ready.append(run)
         else:
-            self._compute.submit(shard, run)
+            self._compute.submit(self._shards[run.shard], run)
+
+    def _is_for_here(self, run: Run) -> bool:
+        took = self._seconds.get(run.shard, LONG_SECONDS)
+        if took < SHORT_SECONDS:
+            return True
+        if self._crowded:
+            self._crowded -= 1
+            return False
+        paced = self._outbox.due is not None or self._limits.link_bits_per_s
+        return took < LONG_SECONDS and not paced and self.flow.is_alone(run.job, run.seq)
+
+    def _run_ready(self) -> None:
+        """Run what is to run on this thread, and what follows from it; results leave before the next one begins."""
+        while self._ready:
+            run = self._ready.popleft()
+            outcome = execute(self._shards[run.shard], run, self._meter)
+            self._kept_waiting = (run.job, run.seq) if self._listener.waiting else None
+            self._ran(outcome)
 
     def _ran(self, outcome: ShardRan | ShardRaised) -> None:
         shard, took = outcome.run.shard, outcome.seconds
         # up at once, down slowly: one slow run is enough to leave this thread
-        self._seconds[shard] = max(took, _FADE * self._seconds[shard] + (1 - _FADE) * took)
+        self._seconds[shard] = max(took, _FADE * self._seconds.get(shard, took) + (1 - _FADE) * took)
         self._handle(outcome)
 
     def _send(self, send: Send) -> None:

@@ -18,16 +18,19 @@ from PySide6.QtCore import QEventLoop, QObject, QTimer, Signal
 
 from core.cluster.node import NodeState
 from core.errors import Cancelled, ShardboardError
-from core.plan.form import NodeId
+from core.plan.form import NodeId, PlanRequest
 from core.run.report import RunProgress, RunReport
 from gui import work
 from gui.bridge_nodes import Phase
 from gui.bridge_plan import PlanBridge
+from gui.partition_state import QUICK
+from gui.shard_words import shards_words
 
 if TYPE_CHECKING:
     from core.cluster.client import Cluster
     from core.cluster.deployment import Deployment
     from core.cluster.local import LocalAgents
+    from core.model.graph import Model
     from core.plan.compile import CompiledPlan
     from core.plan.verify import Verification
 
@@ -78,6 +81,7 @@ class Bridge(PlanBridge):
         if self.phase not in {Phase.IDLE, Phase.DEPLOYED}:
             return
         old, self.deployment = self.deployment, None
+        self.deployed_request, self.deployed_division = self.request, None
         self._deploying = threading.Event()
         self._set_phase(Phase.DEPLOYING)
         self._activity("deploy", self.tr("Deploying"))
@@ -86,19 +90,27 @@ class Bridge(PlanBridge):
             progress=lambda progress: self.tasks.post(partial(self.deployProgress.emit, progress)),
         )
         self.tasks.start(
-            partial(work.deploy, self.cluster, self.model, self.request, old, steps, self._deploying),
+            partial(work.deploy, self.cluster, self._order(self.model, self.request), old, steps, self._deploying),
             self._deployed,
             self._deploy_failed,
         )
 
+    def _order(self, model: Model, request: PlanRequest) -> work.DeployOrder:
+        profile = self.profile if self.profile is not None and self.profile.batch == request.micro_batch else None
+        return work.DeployOrder(model, request, profile, self.speeds_of(request), tuple(self.nodes))
+
     def _compiled(self, compiled: CompiledPlan) -> None:
         self.compiled = compiled
+        self.deployed_division = compiled.outline.division
         self.planCompiled.emit(compiled)
 
     def _deployed(self, result: work.Deployed) -> None:
         self._activity("deploy")
         self.deployment = result.deployment
-        self.deployed_prediction = self.predict(result.deployment.plan.request)
+        self.deployed_prediction = None
+        if self.deployed_request is not None and self.deployed_request.strategy not in QUICK:
+            self.work_out("deployed", self.deployed_request)
+        self._predict_deployed()
         self.verification = result.verification
         self.progress = self.report = None
         self._set_phase(Phase.DEPLOYED)
@@ -237,7 +249,7 @@ class Bridge(PlanBridge):
         lost = {n.id for n in self.nodes if n.state is NodeState.LOST}
         alive = [r for r in range(plan.replicas) if not any(s.node in lost for s in plan.shards if s.replica == r)]
         if plan.replicas == 1:
-            parts = ", ".join(s.label for s in plan.on_node(NodeId(node_id)))
+            parts = shards_words(plan.on_node(NodeId(node_id)))
             if self.phase is Phase.RUNNING:
                 return self.tr("It ran {0} of the plan; the job cannot go on without it and ends.").format(parts)
             return self.tr("It held {0} of the plan. Deploy again on the nodes that are left.").format(parts)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from msgspec import structs
 from PySide6.QtCore import QObject, Signal
 
 from core.cost.types import Prediction, Profile
@@ -15,12 +16,15 @@ from core.errors import Cancelled, ShardboardError
 from core.plan.form import NodeId, PlanRequest
 from gui import work
 from gui.bridge_nodes import NodesBridge
+from gui.outlines import Outlines, Worked
+from gui.partition_state import QUICK
 
 if TYPE_CHECKING:
     from core.model.graph import Model
     from core.model.library import LibraryEntry
     from core.model.processing import Processing
     from core.plan.compile import CompiledPlan
+    from core.plan.division import Division
 
 PROFILE_DELAY_MS: Final = 500
 
@@ -56,12 +60,17 @@ class PlanBridge(NodesBridge):
         self.prediction: Prediction | None = None
         self.deployed_prediction: Prediction | None = None
         """Of the plan that is deployed, whatever is asked for meanwhile."""
+        self.deployed_request: PlanRequest | None = None
+        """As it was asked for; the plan's own has cuts and the like filled in."""
+        self.deployed_division: Division | None = None
         self.prediction_problem: str = ""
         """Why there is no prediction, in words; "" when there is one or nothing to predict."""
         self.compiled: CompiledPlan | None = None
         self._opening = 0
         self._profiling: threading.Event | None = None
         self._profile_soon = self._timer(PROFILE_DELAY_MS, self._start_profile)
+        self.outlines = Outlines(self.tasks, self)
+        self.outlines.changed.connect(self._predict)
         self.speedsChanged.connect(self._predict)
 
     # ------------------------------------------------------------ model
@@ -115,7 +124,7 @@ class PlanBridge(NodesBridge):
         if before is None:
             return None
         micro_batch = model.fixed_batch or before.micro_batch
-        return PlanRequest(strategy=before.strategy, nodes=before.nodes, micro_batch=micro_batch, cuts=None)
+        return structs.replace(before, micro_batch=micro_batch, cuts=None)
 
     def _model_failed(self, token: int, error: ShardboardError) -> None:
         if token != self._opening:
@@ -189,15 +198,29 @@ class PlanBridge(NodesBridge):
         self._predict()
 
     def predict(self, request: PlanRequest) -> Prediction | None:
-        """What ``request`` would reach; None while the model is not timed for it or the request makes no sense."""
+        """What ``request`` would reach; None while that is not known yet, or where the request makes no sense."""
         if self.model is None or self.profile is None or self.profile.batch != request.micro_batch:
             return None
+        if request.strategy not in QUICK:
+            worked = self.outlines.known(request, self.speeds_of(request))
+            self.prediction_problem = worked.problem if worked is not None else ""
+            return worked.prediction if worked is not None else None
         try:
-            speeds = {n: self.speed_of(n) for n in request.nodes}
-            return work.predict(self.profile, self.model, request, speeds, self.nodes)
+            return work.predict(self.profile, self.model, request, self.speeds_of(request), self.nodes)
         except ShardboardError as error:
             self.prediction_problem = str(error)
             return None
+
+    def work_out(self, who: str, request: PlanRequest | None) -> Worked | None:
+        """Have a worker work ``request`` out, in place of what ``who`` wanted before. What is known of it by now;
+        ``outlines.changed`` tells when there is more."""
+        timed = request is not None and self.profile is not None and self.profile.batch == request.micro_batch
+        self.outlines.about(self.model, self.profile, tuple(self.nodes))
+        return self.outlines.want(who, request if timed else None, self.speeds_of(request) if request else {})
+
+    def speeds_of(self, request: PlanRequest) -> dict[NodeId, float]:
+        """Of the request's nodes."""
+        return {node: self.speed_of(node) for node in request.nodes}
 
     def balanced_cuts(self, nodes: Sequence[NodeId]) -> tuple[int, ...] | None:
         """Cuts for a pipeline over ``nodes`` in their order that make the slowest stage fastest."""
@@ -206,11 +229,15 @@ class PlanBridge(NodesBridge):
         return work.balanced_cuts(self.profile, self.model, {n: self.speed_of(n) for n in nodes})
 
     def _predict(self) -> None:
+        self._predict_deployed()
         self.prediction_problem = ""
         self.prediction = self.predict(self.request) if self.request is not None else None
-        if self.deployment is not None:
-            self.deployed_prediction = self.predict(self.deployment.plan.request) or self.deployed_prediction
         self.predictionChanged.emit(self.prediction)
+
+    def _predict_deployed(self) -> None:
+        """What is known of the deployed plan stays known when it is forgotten elsewhere."""
+        if self.deployment is not None and self.deployed_request is not None:
+            self.deployed_prediction = self.predict(self.deployed_request) or self.deployed_prediction
 
 
 def _settle_garbage(*, replaced: bool) -> None:

@@ -73,7 +73,7 @@ class Inspector(QFrame):
             self._stack.setCurrentIndex(0)
             return
         inspection = shown if isinstance(shown, Inspection) else Inspection(*shown)
-        _put(self._title, inspection.title)
+        _put(self._title, breakable(inspection.title))
         _put(self._subtitle, inspection.subtitle)
         self._subtitle.setVisible(bool(inspection.subtitle))
         self._dot.setVisible(inspection.colour is not None)

@@ -1,7 +1,7 @@
 """What lies between the choices of the Partition page and what it shows: layers, cuts, requests, predictions.
 
-Reading the layers of a large model and balancing its cuts take a moment and run on worker threads; ``changed`` tells
-that something is known now that was not before. Everything else is quick enough to follow the mouse.
+Reading the layers of a large model, balancing its cuts and dividing its layers take a moment and run on worker
+threads; ``changed`` tells that something is known now that was not before. Everything else follows the mouse.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from PySide6.QtCore import QObject, Signal
 
 from core.cluster.node import NodeState
 from core.cost.types import Prediction, Profile
-from core.errors import ShardboardError
+from core.errors import PlanError, ShardboardError
 from core.model.types import Cut, Layer
+from core.plan.division import Division
 from core.plan.form import NodeId, PlanRequest
 from gui import work
 from gui.bridge import Bridge, Phase
-from gui.partition_state import PIPELINE, STRATEGIES, PartitionState
+from gui.partition_state import PIPELINE, QUICK, REPLICATE, SINGLE, STRATEGIES, PartitionState
+from gui.widgets.division_model import Lane, lanes_of, plain_lanes, replica_lanes
 from gui.widgets.ribbon_model import RibbonModel
 
 if TYPE_CHECKING:
@@ -45,10 +47,20 @@ class PartitionPlans(QObject):
         self.layers: tuple[Layer, ...] = ()
         self.cuts: tuple[Cut, ...] = ()
         self.ribbon: RibbonModel | None = None
+        self.asked: dict[str, PlanRequest | None] = {}
+        """What was asked for each strategy, the last time."""
         self.predictions: dict[str, Prediction | None] = {}
         self.problems: dict[str, str] = {}
         """Why a strategy cannot be predicted, in words."""
+        self.divisions: dict[str, Division | None] = {}
+        """Of the strategies that divide layers."""
+        self.working: set[str] = set()
+        """Strategies that a worker is busy with, or will be."""
+        self._lanes: dict[str, tuple[Division, tuple[Lane, ...]]] = {}
+        self.text_problem = ""
+        """What the parser says of the nesting's text, the place marked; "" where it is fine."""
         bridge.profileReady.connect(lambda _profile: self._make_ribbon())
+        bridge.outlines.changed.connect(self.changed)
 
     # ---------------------------------------------------------------- layers
 
@@ -114,14 +126,20 @@ class PartitionPlans(QObject):
         return [node.id for node in bridge.nodes if node.id in ready or node.id in self._ours]
 
     def request(self, state: PartitionState, strategy: str = "") -> PlanRequest | None:
-        """What ``state`` asks for with the cuts worked out; None while there is no node for it."""
+        """What ``state`` asks for with the cuts worked out; None while there are no nodes for it.
+
+        PlanError when the text of a nesting cannot be read.
+        """
         usable = self.usable()
         fastest = max(usable, key=self._bridge.speed_of, default=None)
-        request = state.request(usable, fastest, strategy)
+        request = state.request(usable, fastest, strategy, self._names())
         if request is None or request.strategy != PIPELINE or request.cuts is not None:
             return request
         cuts = self._balanced_cuts(request.nodes)
         return request if cuts is None else msgspec.structs.replace(request, cuts=cuts)
+
+    def _names(self) -> dict[NodeId, str]:
+        return {node.id: node.name for node in self._bridge.nodes}
 
     def _balanced_cuts(self, nodes: tuple[NodeId, ...]) -> tuple[int, ...] | None:
         """Balanced cuts where they are known; till then, cuts that share the work out evenly."""
@@ -162,10 +180,66 @@ class PartitionPlans(QObject):
         prediction = self._bridge.predict(request)
         return prediction, self._bridge.prediction_problem
 
-    def predict_all(self, state: PartitionState) -> dict[str, PlanRequest | None]:
-        """Predict every strategy for the nodes of ``state``; returns what was asked for each."""
-        requests = {strategy: self.request(state, strategy) for strategy in STRATEGIES}
-        for strategy, request in requests.items():
-            known = (None, "") if request is None else self.predict(request)
-            self.predictions[strategy], self.problems[strategy] = known
-        return requests
+    def predict_all(self, state: PartitionState, *, divided: bool) -> dict[str, PlanRequest | None]:
+        """Predict every strategy for the nodes of ``state``; returns what was asked for each.
+
+        Those that divide layers are worked out by a worker, the chosen one first; the others of them only if
+        ``divided``.
+        """
+        self.text_problem = ""
+        requests: dict[str, PlanRequest | None] = {}
+        for card in sorted(STRATEGIES, key=lambda one: one != state.strategy):
+            try:
+                requests[card] = self.request(state, card)
+            except PlanError as error:
+                requests[card] = None
+                self._nothing(card, str(error).partition("\n")[0])
+                self.text_problem = f"{error.message}\n{error.hint}".strip()
+                self._bridge.work_out(card, None)
+                continue
+            self._predict_card(card, requests[card], divided=divided or card == state.strategy)
+        self.asked = {card: requests[card] for card in STRATEGIES}
+        return self.asked
+
+    def _predict_card(self, card: str, request: PlanRequest | None, *, divided: bool) -> None:
+        if request is None:
+            self._nothing(card)
+            self._bridge.work_out(card, None)
+        elif card in QUICK:
+            self.predictions[card], self.problems[card] = self.predict(request)
+            self.divisions[card] = None
+        else:
+            worked = self._bridge.work_out(card, request if divided else None)
+            self._nothing(card, worked.problem if worked is not None else "")
+            if worked is not None:
+                self.predictions[card], self.divisions[card] = worked.prediction, worked.division
+            elif divided and self.profile() is not None:
+                self.working.add(card)
+
+    def _nothing(self, card: str, problem: str = "") -> None:
+        self.predictions[card], self.divisions[card], self.problems[card] = None, None, problem
+        self.working.discard(card)
+
+    def lanes(self, card: str, request: PlanRequest | None) -> tuple[Lane, ...]:
+        """How ``request`` cuts the model; nothing while that is not known."""
+        layers = len(self.layers)
+        if request is None or not layers:
+            return ()
+        division = self.divisions.get(card)
+        if division is not None:
+            return self._lanes_of(card, division) if len(division.layers) == layers else ()
+        if card == REPLICATE:
+            return replica_lanes(request.nodes, layers)
+        if card == SINGLE:
+            return plain_lanes([(request.nodes[0], layers)])
+        if card != PIPELINE or request.cuts is None or len(request.cuts) != len(request.nodes) - 1:
+            return ()
+        edges = (0, *request.cuts, layers)
+        return plain_lanes([(node, edges[i + 1] - edges[i]) for i, node in enumerate(request.nodes)])
+
+    def _lanes_of(self, card: str, division: Division) -> tuple[Lane, ...]:
+        """Worked out once for each division."""
+        known = self._lanes.get(card)
+        if known is None or known[0] is not division:
+            known = self._lanes[card] = (division, lanes_of(division))
+        return known[1]

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from core.plan.form import NodeId, PlanRequest
+from gui import nestings
+from gui.nestings import Nesting
+from gui.shares import Shares, settled
 
 SINGLE: Final = "single"
 REPLICATE: Final = "replicate"
 PIPELINE: Final = "pipeline"
-STRATEGIES: Final = (SINGLE, REPLICATE, PIPELINE)
+TENSOR: Final = "tensor"
+SPATIAL: Final = "spatial"
+HYBRID: Final = "hybrid"
+"""Any nesting; the request names it: "replicate(2) > tensor(2)"."""
+STRATEGIES: Final = (SINGLE, REPLICATE, PIPELINE, TENSOR, SPATIAL, HYBRID)
+QUICK: Final = (SINGLE, REPLICATE, PIPELINE)
+"""Predicted while the mouse moves; the others are worked out by a worker."""
+
+
+def card_of(strategy: str) -> str:
+    """The one of STRATEGIES that a request's strategy belongs to."""
+    return strategy if strategy in STRATEGIES else HYBRID
 
 
 class PartitionState(Struct, frozen=True):
@@ -27,6 +42,12 @@ class PartitionState(Struct, frozen=True):
     micro_batch: int = 1
     cuts: tuple[int, ...] | None = None
     """None: balanced."""
+    nesting: str = ""
+    """Of the strategy hybrid, as typed or chosen; "": the first that suits the number of nodes."""
+    tensor_axis: str | None = None
+    spatial_axis: str | None = None
+    shares: Shares | None = None
+    """Parts of the work that a person gave the nodes of a group; None: by speed."""
 
     def chosen(self, usable: Sequence[NodeId]) -> tuple[NodeId, ...]:
         """The nodes that take part, in order."""
@@ -47,9 +68,28 @@ class PartitionState(Struct, frozen=True):
     def with_cuts(self, cuts: tuple[int, ...] | None) -> PartitionState:
         return msgspec.structs.replace(self, cuts=cuts)
 
+    def with_nesting(self, text: str) -> PartitionState:
+        return msgspec.structs.replace(self, strategy=HYBRID, nesting=text)
+
+    def with_tensor_axis(self, axis: str | None) -> PartitionState:
+        return msgspec.structs.replace(self, tensor_axis=axis)
+
+    def with_spatial_axis(self, axis: str | None) -> PartitionState:
+        return msgspec.structs.replace(self, spatial_axis=axis)
+
+    def with_shares(self, shares: Mapping[NodeId, float] | None) -> PartitionState:
+        """``shares``: of the nodes whose shares are set; those of other groups stay. None: all by speed."""
+        if shares is None:
+            return msgspec.structs.replace(self, shares=None)
+        return msgspec.structs.replace(self, shares=tuple({**dict(self.shares or ()), **shares}.items()))
+
+    def for_another_model(self, micro_batch: int) -> PartitionState:
+        """What was chosen for the layers of one model means nothing for those of another."""
+        return msgspec.structs.replace(self, cuts=None, micro_batch=micro_batch, tensor_axis=None, spatial_axis=None)
+
     def toggled(self, node: NodeId) -> PartitionState:
-        """Take the node in or out; with another number of stages the cuts are balanced anew."""
-        return msgspec.structs.replace(self, left_out=self.left_out ^ {node}, cuts=None)
+        """Take the node in or out; with another number of nodes cuts and shares are balanced anew."""
+        return msgspec.structs.replace(self, left_out=self.left_out ^ {node}, cuts=None, shares=None)
 
     def alone_on(self, node: NodeId) -> PartitionState:
         return msgspec.structs.replace(self, strategy=SINGLE, alone=node)
@@ -76,17 +116,83 @@ class PartitionState(Struct, frozen=True):
             state = msgspec.structs.replace(state, left_out=(self.left_out - {node}) | {chosen[stage]})
         return state
 
-    def request(self, usable: Sequence[NodeId], fastest: NodeId | None, strategy: str = "") -> PlanRequest | None:
-        """What to ask of the compiler, for ``strategy`` or the chosen one; None while there is no node for it."""
-        strategy = strategy or self.strategy
-        if strategy == SINGLE:
+    def adopted(self, request: PlanRequest) -> PartitionState:
+        """With what ``request`` asks for; nodes that it does not name are left out."""
+        state = self.seen(request.nodes)
+        others = frozenset(node for node in state.order if node not in request.nodes)
+        card = card_of(request.strategy)
+        return msgspec.structs.replace(
+            state,
+            strategy=card,
+            order=(*request.nodes, *(node for node in state.order if node in others)),
+            left_out=others if card != SINGLE else state.left_out,
+            alone=request.nodes[0] if card == SINGLE else state.alone,
+            micro_batch=request.micro_batch,
+            cuts=request.cuts if card == PIPELINE else None,
+            nesting=request.strategy if card == HYBRID else state.nesting,
+            tensor_axis=request.tensor_axis,
+            spatial_axis=request.spatial_axis,
+            shares=tuple(zip(request.nodes, request.shares, strict=True)) if request.shares is not None else None,
+        )
+
+    def is_bent(self, card: str) -> bool:
+        """Whether a person set something of the strategy, so that a problem with it may go when that is changed."""
+        set_by_hand = {
+            TENSOR: (self.tensor_axis, self.shares),
+            SPATIAL: (self.spatial_axis, self.shares),
+            HYBRID: (self.nesting or None, self.tensor_axis, self.spatial_axis, self.shares),
+        }
+        return any(value is not None for value in set_by_hand.get(card, ()))
+
+    def hybrid_text(self, usable: Sequence[NodeId]) -> str:
+        """The nesting asked for; "" where none suits the number of nodes."""
+        return self.nesting or next(iter(nestings.fitting(len(self.chosen(usable)))), "")
+
+    def divided(self, card: str, usable: Sequence[NodeId], names: Mapping[NodeId, str]) -> Nesting | None:
+        """How the nodes divide layers under tensor, spatial or hybrid; None where there are too few for it.
+
+        PlanError when the text of a nesting cannot be read or needs more nodes than there are.
+        """
+        nodes = self.chosen(usable)
+        text = self.hybrid_text(usable) if card == HYBRID else card
+        if not text or not nodes or (card != HYBRID and len(nodes) < 2):
+            return None
+        return nestings.settle(text, nodes, names)
+
+    def request(
+        self,
+        usable: Sequence[NodeId],
+        fastest: NodeId | None,
+        strategy: str = "",
+        names: Mapping[NodeId, str] = MappingProxyType({}),
+    ) -> PlanRequest | None:
+        """What to ask of the compiler, for ``strategy`` or the chosen one; None while there are no nodes for it.
+
+        ``names``: what the text of a nesting may call the nodes. PlanError as ``divided``.
+        """
+        card = strategy or self.strategy
+        if card not in QUICK:
+            nesting = self.divided(card, usable, names)
+            return None if nesting is None else self._request_for(nesting)
+        if card == SINGLE:
             node = self.alone if self.alone in usable else fastest
             nodes: tuple[NodeId, ...] = () if node is None else (node,)
         else:
             nodes = self.chosen(usable)
         if not nodes:
             return None
-        cuts = self.cuts if strategy == PIPELINE and self.cuts is not None else None
+        cuts = self.cuts if card == PIPELINE and self.cuts is not None else None
         if cuts is not None and len(cuts) != len(nodes) - 1:
             cuts = None
-        return PlanRequest(strategy=strategy, nodes=nodes, micro_batch=self.micro_batch, cuts=cuts)
+        return PlanRequest(strategy=card, nodes=nodes, micro_batch=self.micro_batch, cuts=cuts)
+
+    def _request_for(self, nesting: Nesting) -> PlanRequest:
+        kinds = nesting.kinds
+        return PlanRequest(
+            strategy=nesting.text,
+            nodes=nesting.nodes,
+            micro_batch=self.micro_batch,
+            tensor_axis=self.tensor_axis if TENSOR in kinds else None,
+            spatial_axis=self.spatial_axis if SPATIAL in kinds else None,
+            shares=settled(self.shares, nesting.groups) if kinds & {TENSOR, SPATIAL} else None,
+        )

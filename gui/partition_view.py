@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
+from msgspec import structs
 from PySide6.QtCore import QCoreApplication
 
 from core.cluster.node import Node, NodeState
 from core.cost.types import NodePrediction, Prediction, Profile
 from core.model.types import Cut, Layer
+from core.plan.division import Division, Exchange
 from core.plan.form import NodeId, PlanRequest
+from gui import nestings
 from gui.bridge import Bridge
 from gui.inspector import Inspection
-from gui.partition_state import PIPELINE, REPLICATE, SINGLE, PartitionState
+from gui.partition_state import (
+    HYBRID,
+    PIPELINE,
+    QUICK,
+    REPLICATE,
+    SINGLE,
+    SPATIAL,
+    STRATEGIES,
+    TENSOR,
+    PartitionState,
+)
+from gui.shares import by_speed, in_percent
+from gui.widgets.division_model import Lane, Mark, form_of
+from gui.widgets.division_picture import Picture
+from gui.widgets.division_words import (
+    counted,
+    kind_meaning,
+    kind_word,
+    links_words,
+    part_words,
+    split_word,
+    totals_words,
+    why_not_split,
+)
 from gui.widgets.formats import count
 from gui.widgets.layer_list import shape_text
 from gui.widgets.node_budget import NodeBudgetRow
 from gui.widgets.ribbon import RibbonNode
+from gui.widgets.ribbon_model import RibbonModel
 from gui.widgets.states import state_word
 from gui.widgets.strategy_card import CardFigures
 from gui.widgets.units import nbytes, percent, quantity, seconds
 
+EXCHANGES_NAMED: Final = 12
 TENSORS_NAMED: Final = 6
 SAME: Final = 0.03
 """Predictions closer to each other than this are called the same."""
@@ -36,14 +64,11 @@ def strategy_words(strategy: str) -> tuple[str, str]:
     tr = QCoreApplication.translate
     words = {
         SINGLE: (tr("partition", "One node"), tr("partition", "The whole model on one node.")),
-        REPLICATE: (
-            tr("partition", "Replicate"),
-            tr("partition", "A copy on each; the free one takes the next."),
-        ),
-        PIPELINE: (
-            tr("partition", "Pipeline"),
-            tr("partition", "Each runs some layers and hands on."),
-        ),
+        REPLICATE: (tr("partition", "Replicate"), tr("partition", "A copy on each node.")),
+        PIPELINE: (tr("partition", "Pipeline"), tr("partition", "Each runs some layers and hands on.")),
+        TENSOR: (tr("partition", "Tensor"), tr("partition", "Each runs a part of every layer.")),
+        SPATIAL: (tr("partition", "Spatial"), tr("partition", "Each runs a part of every image.")),
+        HYBRID: (tr("partition", "Hybrid"), tr("partition", "Strategies within one another.")),
     }
     return words[strategy]
 
@@ -52,13 +77,28 @@ def strategy_words(strategy: str) -> tuple[str, str]:
 
 
 def card_figures(
-    bridge: Bridge, request: PlanRequest | None, prediction: Prediction | None, *, best: bool, problem: str = ""
+    bridge: Bridge,
+    strategy: str,
+    request: PlanRequest | None,
+    prediction: Prediction | None,
+    *,
+    best: bool,
+    problem: str = "",
+    working: bool = False,
+    able: bool = True,
 ) -> CardFigures:
-    """What the card of one strategy says; ``problem``: why it cannot be predicted."""
+    """What the card of one strategy says; ``problem``: why it cannot be predicted; ``able``: it can be chosen."""
+    if problem:
+        return CardFigures(verdict=problem, kind="bad", able=able)
     if request is None:
-        return CardFigures(verdict=_tr("Needs a node that is ready."), kind="")
+        words = {
+            TENSOR: _tr("Needs two nodes that are ready."),
+            SPATIAL: _tr("Needs two nodes that are ready."),
+            HYBRID: _tr("Needs four nodes that are ready."),
+        }
+        return CardFigures(verdict=words.get(strategy, _tr("Needs a node that is ready.")), able=strategy in QUICK)
     if prediction is None:
-        return CardFigures(verdict=problem or _tr("Known when the layers are timed."), kind="bad" if problem else "")
+        return CardFigures(verdict=_tr("Working out…") if working else _tr("Known when the layers are timed."))
     verdict, kind = _verdict(bridge, request, prediction)
     return CardFigures(
         throughput=quantity(prediction.throughput),
@@ -69,6 +109,19 @@ def card_figures(
         kind=kind,  # type: ignore[arg-type] # one of Kind, see _verdict
         best=best,
     )
+
+
+def picture_of(
+    strategy: str, lanes: Sequence[Lane], ribbon: RibbonModel | None, division: Division | None
+) -> Picture | None:
+    """What a card shows of a division; None while it is not known."""
+    if not lanes or ribbon is None:
+        return None
+    title, about = strategy_words(strategy)
+    words = f"{title}: {about}"
+    if division is not None:
+        words = f"{words} {totals_words(division)}"
+    return Picture(tuple(lanes), ribbon.edges, words)
 
 
 def _verdict(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> tuple[str, str]:
@@ -99,7 +152,7 @@ def _verdict(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> tu
 def fastest_strategy(predictions: Mapping[str, Prediction | None]) -> str:
     """The strategy with the highest throughput, "" while none is predicted; the simpler one wins among equals."""
     best, reached = "", 0.0
-    for strategy in (SINGLE, REPLICATE, PIPELINE):
+    for strategy in STRATEGIES:
         prediction = predictions.get(strategy)
         if prediction is not None and prediction.throughput > reached * (1 + SAME):
             best, reached = strategy, prediction.throughput
@@ -131,6 +184,7 @@ def budget_rows(
     usable: Collection[NodeId],
 ) -> list[NodeBudgetRow]:
     """A row for each node: those that take part first, in their order."""
+    shares = group_shares(bridge, request) if request else {}
     taking = request.nodes if request else ()
     by_id = {node.id: node for node in bridge.nodes}
     rest = [node for node in state.order if node in by_id and node not in taking]
@@ -141,8 +195,9 @@ def budget_rows(
         if node is None:
             continue
         if node_id in taking and request is not None:
-            mark = prediction.bottleneck if prediction and request.strategy == PIPELINE else None
-            rows.append(_taking_row(bridge, node, request, predicted.get(node_id), layers, marked=mark == node_id))
+            mark = prediction.bottleneck if prediction and request.strategy not in {SINGLE, REPLICATE} else None
+            row = _taking_row(bridge, node, request, predicted.get(node_id), layers, marked=mark == node_id)
+            rows.append(structs.replace(row, share=shares.get(node_id, -1)))
         else:
             rows.append(_idle_row(bridge, node, usable=node_id in usable))
     return rows
@@ -160,7 +215,7 @@ def _taking_row(
         usable=True,
         note=_speed_words(bridge, node),
         runs=_runs(request, place, layers),
-        movable=request.strategy == PIPELINE and len(request.nodes) > 1,
+        movable=request.strategy not in {SINGLE, REPLICATE} and len(request.nodes) > 1,
     )
     if predicted is None:
         return row
@@ -168,15 +223,8 @@ def _taking_row(
     memory = nbytes(predicted.memory_bytes)
     if node.info is not None and node.info.memory_limit:
         memory = _tr("{0} of {1}").format(memory, nbytes(node.info.memory_limit))
-    return NodeBudgetRow(
-        id=row.id,
-        name=row.name,
-        colour=row.colour,
-        chosen=True,
-        usable=True,
-        note=row.note,
-        runs=row.runs,
-        movable=row.movable,
+    return structs.replace(
+        row,
         compute=_tr("{0} · busy {1}").format(seconds(predicted.compute_s), percent(predicted.share)),
         compute_share=predicted.share,
         sends=nbytes(predicted.sent_bytes),
@@ -210,12 +258,36 @@ def _runs(request: PlanRequest, place: int, layers: int) -> str:
         return _tr("Whole model")
     if request.strategy == REPLICATE:
         return _tr("Replica {0}").format(place + 1)
+    if request.strategy != PIPELINE:
+        return _place_words(nestings.of_request(request).place(place))
     if request.cuts is None:
         return _tr("Stage {0}").format(place + 1)
     edges = (0, *request.cuts, layers)
     if edges[place + 1] - edges[place] == 1:
         return _tr("Layer {0}").format(edges[place + 1])
     return _tr("Layers {0}–{1}").format(edges[place] + 1, edges[place + 1])
+
+
+def _place_words(places: Sequence[tuple[str, int]]) -> str:
+    """``Replica 1, part 2``."""
+    words = {REPLICATE: _tr("replica {0}"), PIPELINE: _tr("stage {0}")}
+    text = ", ".join(words.get(kind, _tr("part {0}")).format(at + 1) for kind, at in places)
+    return text[:1].upper() + text[1:]
+
+
+def group_shares(bridge: Bridge, request: PlanRequest) -> dict[NodeId, int]:
+    """Per cent of its group's work for each node, where the strategy divides layers; else nothing."""
+    if request.strategy in QUICK:
+        return {}
+    nesting = nestings.of_request(request)
+    if not nesting.kinds & {TENSOR, SPATIAL}:
+        return {}
+    set_by_hand = tuple(zip(nesting.nodes, request.shares, strict=True)) if request.shares is not None else None
+    found: dict[NodeId, int] = {}
+    for group in nesting.groups:
+        speeds = {node: bridge.speed_of(node) for node in group}
+        found |= by_speed(group, speeds) if set_by_hand is None else in_percent(group, set_by_hand)
+    return found
 
 
 def _speed_words(bridge: Bridge, node: Node) -> str:
@@ -248,8 +320,14 @@ def node_names(bridge: Bridge, nodes: Sequence[str]) -> str:
 # ---------------------------------------------------------------- inspector
 
 
-def layer_inspection(layer: Layer, profile: Profile | None, cut: Cut | None) -> Inspection:
-    """A layer, what it costs, and what would cross if the model were cut in front of it."""
+def layer_inspection(
+    layer: Layer,
+    profile: Profile | None,
+    cut: Cut | None,
+    division: Division | None = None,
+    name: Callable[[str], str] = str,
+) -> Inspection:
+    """A layer, what it costs, how ``division`` divides it; else what would cross if the model were cut before it."""
     rows: list[tuple[str, str | None]] = [(_tr("Operator"), layer.op)]
     if profile is not None:
         took = profile.layer_seconds[layer.index]
@@ -261,10 +339,54 @@ def layer_inspection(layer: Layer, profile: Profile | None, cut: Cut | None) -> 
         (_tr("Output"), shape_text(layer.output_shape)),
         (_tr("Output size"), nbytes(layer.output_bytes)),
     ]
-    if cut is not None:
+    if division is not None:
+        rows += _division_rows(layer, division, name)
+    elif cut is not None:
         rows += [
             (_tr("Cut before it"), None),
             (_tr("Would cross"), nbytes(cut.nbytes)),
             (_tr("Tensors"), "\n".join(cut.tensors[:TENSORS_NAMED])),
         ]
     return Inspection(layer.name, rows, layer.group)
+
+
+def _division_rows(layer: Layer, division: Division, name: Callable[[str], str]) -> list[tuple[str, str | None]]:
+    divided = division.layers[layer.index]
+    rows: list[tuple[str, str | None]] = [(_tr("Division"), None), (_tr("Divided by"), split_word(divided, layer.op))]
+    for part in divided.parts:
+        form = form_of(divided, [other for other in divided.parts if other.replica == part.replica])
+        rows.append((name(part.node), part_words(divided, part, form, layer.op)))
+    why = why_not_split(division, layer)
+    if why:
+        rows.append((_tr("Why"), why))
+    for exchange in division.exchanges:
+        if exchange.layer == layer.index:
+            rows.append((kind_word(exchange.kind).capitalize(), None))
+            rows += exchange_rows(exchange, name)
+    return rows
+
+
+def exchange_rows(exchange: Exchange, name: Callable[[str], str]) -> list[tuple[str, str | None]]:
+    """What one exchange moves, and from where to where."""
+    return [
+        (_tr("Tensor"), exchange.tensor),
+        (_tr("Bytes"), nbytes(exchange.nbytes)),
+        (_tr("Links"), "\n".join(links_words(exchange, name))),
+    ]
+
+
+def mark_inspection(mark: Mark, layers: Sequence[Layer], name: Callable[[str], str]) -> Inspection:
+    """The exchanges that one mark of the ribbon stands for."""
+    rows: list[tuple[str, str | None]] = [
+        (_tr("Bytes"), nbytes(mark.nbytes)),
+        (_tr("What it is"), kind_meaning(mark.kind)),
+    ]
+    for exchange in mark.exchanges[:EXCHANGES_NAMED]:
+        where = layers[exchange.layer].name if 0 <= exchange.layer < len(layers) else _tr("This workstation")
+        rows.append((_tr("For {0}").format(where), None))
+        rows += exchange_rows(exchange, name)
+    more = len(mark.exchanges) - EXCHANGES_NAMED
+    if more > 0:
+        rows.append((_tr("More"), str(more)))
+    title = counted(mark.kind, len(mark.exchanges)) if len(mark.exchanges) > 1 else kind_word(mark.kind).capitalize()
+    return Inspection(title, rows, _tr("for one micro-batch"))

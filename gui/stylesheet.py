@@ -21,11 +21,13 @@ QLabel[role="heading"] { font-size: ${heading}px; font-weight: 600; color: $text
 QLabel[role="caption"] { color: $muted; }
 QLabel[role="small"] { color: $muted; font-size: ${small}px; }
 QLabel[role="figure"] { font-size: ${figure}px; font-weight: 600; color: $text; }
+QLabel[role="number"] { font-size: ${number}px; font-weight: 600; color: $text; }
 QLabel[role="overline"] { color: $muted; font-size: ${small}px; font-weight: 600; }
 QLabel[role="good"] { color: $good; }
 QLabel[role="warn"] { color: $warn; }
 QLabel[role="bad"] { color: $bad; }
 QLabel:disabled { color: $faint; }
+QLabel[role="bad"]:disabled { color: $muted; }
 
 QFrame[role="card"] { background: $surface; border: 1px solid $border; border-radius: 8px; }
 QFrame[role="card"][selected="true"] { border: 1px solid $accent; background: $accent_soft; }
@@ -85,6 +87,7 @@ QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QSpinBox:focus, QDoubleS
     border-color: $accent; }
 QLineEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled {
     color: $faint; border-color: $border; background: $surface; }
+QComboBox QLineEdit, QComboBox QLineEdit:focus { border: none; padding: 0; min-height: 0; background: transparent; }
 QComboBox::drop-down { subcontrol-origin: padding; subcontrol-position: center right; width: 24px; border: none; }
 QComboBox::down-arrow { image: url("$mark_down"); width: 12px; height: 12px; }
 QComboBox QAbstractItemView { background: $raised; color: $text; border: 1px solid $border_strong; outline: none;
@@ -164,5 +167,12 @@ QMenu::separator { height: 1px; background: $border; margin: 4px 6px; }
 def stylesheet(tokens: Tokens, base: int, marks: Mapping[str, str]) -> str:
     """The sheet for ``tokens`` with ordinary text of ``base`` pixels; ``marks`` are paths of the drawn arrows."""
     colours = {name: value for name, value in vars(tokens).items() if isinstance(value, str)}
-    sizes = {"px": base, "small": base - 1, "heading": base + 2, "title": base + 9, "figure": base + 7}
+    sizes = {
+        "px": base,
+        "small": base - 1,
+        "heading": base + 2,
+        "title": base + 9,
+        "figure": base + 7,
+        "number": base + 4,
+    }
     return TEMPLATE.substitute(colours, **sizes, **{f"mark_{name}": path for name, path in marks.items()})

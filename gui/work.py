@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from core.model.library import LibraryEntry
     from core.model.processing import Processing
     from core.plan.compile import CompiledPlan
+    from core.plan.division import Division
     from core.plan.verify import Verification
 
 ANSWER_SECONDS: Final = 10.0
@@ -145,6 +146,26 @@ def predict(
     return core_predict(profile, model, request, speeds, machines_of(nodes))
 
 
+class Outlined(NamedTuple):
+    division: Division
+    prediction: Prediction
+    notes: tuple[str, ...]
+
+
+def outline(
+    model: Model, profile: Profile, request: PlanRequest, speeds: Mapping[NodeId, float], nodes: Sequence[Node]
+) -> Outlined:
+    """How ``request`` divides the model and what it would reach. PlanError where the model cannot be divided so."""
+    from core.cost.dataflow import predict_outline
+
+    from core.cluster.machines import machines_of
+    from core.plan.compile import outline_plan
+
+    machines = machines_of(nodes)
+    found = outline_plan(model, request, profile=profile, speeds=speeds, machines=machines)
+    return Outlined(found.division, predict_outline(profile, found, model, speeds, machines), found.notes)
+
+
 def balanced_cuts(profile: Profile, model: Model, speeds: Mapping[NodeId, float]) -> tuple[int, ...]:
     from core.cost.predict import balanced_cuts as core_balanced_cuts
 
@@ -164,25 +185,33 @@ class Deployed(NamedTuple):
     verification: Verification
 
 
+class DeployOrder(NamedTuple):
+    """What is deployed, and what the planner balances it by."""
+
+    model: Model
+    request: PlanRequest
+    profile: Profile | None
+    speeds: Mapping[NodeId, float]
+    nodes: Sequence[Node]
+
+
 def deploy(
-    cluster: Cluster,
-    model: Model,
-    request: PlanRequest,
-    old: Deployment | None,
-    steps: DeploySteps,
-    cancel: threading.Event,
+    cluster: Cluster, order: DeployOrder, old: Deployment | None, steps: DeploySteps, cancel: threading.Event
 ) -> Deployed:
     """Release what was deployed before, compile, ship, load, and prove on sample input that the outputs are right."""
     from core.cluster.deployment import deploy as core_deploy
+    from core.cluster.machines import machines_of
     from core.plan.compile import compile_plan
 
     if old is not None:
         old.close()
-    compiled = compile_plan(model, request)
+    compiled = compile_plan(
+        order.model, order.request, profile=order.profile, speeds=order.speeds, machines=machines_of(order.nodes)
+    )
     steps.compiled(compiled)
     deployment = core_deploy(cluster, compiled, progress=steps.progress, cancel=cancel)
     try:
-        return Deployed(deployment, verify(deployment, model, steps))
+        return Deployed(deployment, verify(deployment, order.model, steps))
     except BaseException:
         deployment.close()
         raise

@@ -24,6 +24,7 @@ from core.cluster.client import Cluster
 from core.cluster.delivery import Parcel, deliver, is_missing_blob
 from core.cluster.links import DataLinks
 from core.cluster.node import CONNECTED, Node, NodeState, bracketed
+from core.cluster.outputs import Outputs
 from core.cluster.reach import is_loopback
 from core.cluster.shipping import Need, Transfer
 from core.errors import Cancelled, NodeLostError, NoNodesError, PlacementError, RemoteError, ShardboardError
@@ -73,7 +74,7 @@ class Deployment:
         self._job = secrets.randbelow(1 << 30) + (1 << 30)
         self._seq = 0
         self._closed = False
-        self._wanted = _outputs_by_replica(compiled.plan)
+        self.outputs = Outputs(compiled.plan)
 
     @property
     def plan(self) -> Plan:
@@ -100,7 +101,9 @@ class Deployment:
     def infer(self, feed: Mapping[str, Array], *, replica: int = 0, timeout: float = INFER_SECONDS) -> dict[str, Array]:
         """Run one micro-batch with the least delay and return the model's outputs (read-only arrays).
 
-        Raises RemoteError (a shard failed), NodeLostError, UnreachableError (no result within ``timeout`` seconds).
+        ``feed`` has the plan's micro-batch where ``fixed_items`` says so. Raises RemoteError (a shard failed),
+        NodeLostError, UnreachableError (no result within ``timeout`` seconds), ProtocolError (the feed or a result does
+        not have the size that the plan says).
         """
         with self._lock:
             if self._links is not None and self._taken:
@@ -113,7 +116,7 @@ class Deployment:
             return self._exchange(self._links, feed, replica, timeout)
 
     def _exchange(self, links: DataLinks, feed: Mapping[str, Array], replica: int, timeout: float) -> dict[str, Array]:
-        job, seq, wanted = self._job, self._seq, self._wanted[replica]
+        job, seq, wanted = self._job, self._seq, self.outputs.names[replica]
         links.send(job, seq, replica, feed)
         outputs: dict[str, Array] = {}
         deadline = time.monotonic() + timeout
@@ -125,8 +128,8 @@ class Deployment:
                 if isinstance(result, ShardFailed):
                     raise self._shard_error(result)
                 outputs.update(result.outputs)
-            if len(outputs) >= wanted:
-                return outputs
+            if outputs.keys() >= wanted:
+                return self.outputs.join(replica, outputs)
             if not arrived:
                 self._check_alive(replica, deadline)
 
@@ -348,17 +351,3 @@ def _check_usable(node: Node) -> None:
         raise NoNodesError(f"{node.name} is taken out of use.", hint="Bring it back first, or choose another node.")
     if node.state not in CONNECTED:
         raise NoNodesError(f"{node.name} ({node.address}) is {node.state}: {node.reason}.")
-
-
-def _outputs_by_replica(plan: Plan) -> list[int]:
-    """How many outputs each replica sends to the client for a micro-batch."""
-    replica_of = {shard.id: shard.replica for shard in plan.shards}
-    names: list[set[str]] = [set() for _ in range(plan.replicas)]
-    for route in plan.routes:
-        if route.consumer == CLIENT:
-            if route.producer == CLIENT:
-                for every in names:
-                    every.add(route.target)
-            else:
-                names[replica_of[route.producer]].add(route.target)
-    return [len(found) for found in names]

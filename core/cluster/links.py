@@ -17,13 +17,15 @@ from core.errors import ProtocolError, UnreachableError
 from core.plan.form import CLIENT, NodeId, Plan, ShardId
 from core.wire.frames import decode_header, encode_header, read_tensors, tensor_frames
 from core.wire.messages import Attach, Attached, ShardFailed, Tensors
+from core.wire.pieces import Slicer, slicer
 from core.wire.sockets import Channel, Wire
 
 Array = npt.NDArray[Any]
 
 
 class Results(Struct, frozen=True):
-    """Some of the model's outputs for one micro-batch; the arrays are read-only views of what was received."""
+    """Some of the model's outputs for one micro-batch, or pieces of them under their names on the wire (see
+    ``core.cluster.outputs``); the arrays are read-only views of what was received."""
 
     job: int
     seq: int
@@ -32,11 +34,11 @@ class Results(Struct, frozen=True):
 
 
 class _Feed(Struct, frozen=True):
-    """What one shard gets from the client: (model input, name at the shard, codec)."""
+    """What one shard gets from the client: (model input, what is cut out of it, name at the shard, codec)."""
 
     node: NodeId
     shard: ShardId
-    tensors: tuple[tuple[str, str, str], ...]
+    tensors: tuple[tuple[str, Slicer | None, str, str], ...]
 
 
 class DataLinks:
@@ -105,12 +107,13 @@ class DataLinks:
 
         Raises:
             UnreachableError: the node takes nothing in any more.
+            ProtocolError: an input is too small for what the plan cuts out of it.
         """
         total = 0
         for target in self._feeds[replica]:
             arrays = []
-            for source, name, codec in target.tensors:
-                array = np.ascontiguousarray(feed[source])
+            for source, cut, name, codec in target.tensors:
+                array = np.ascontiguousarray(feed[source] if cut is None else cut(feed[source]))
                 total += array.nbytes
                 arrays.append((name, array, codec))
             frames = tensor_frames(self._deployment, self._epoch, job, seq, CLIENT, target.shard, arrays)
@@ -163,10 +166,11 @@ class DataLinks:
 
 def _feeds_by_replica(plan: Plan) -> list[list[_Feed]]:
     shards = {shard.id: shard for shard in plan.shards}
-    wanted: dict[ShardId, list[tuple[str, str, str]]] = {}
+    wanted: dict[ShardId, list[tuple[str, Slicer | None, str, str]]] = {}
     for route in plan.routes:
         if route.producer == CLIENT and route.consumer != CLIENT:
-            wanted.setdefault(route.consumer, []).append((route.tensor, route.target, route.codec))
+            tensor = (route.tensor, slicer(route.slices), route.target, route.codec)
+            wanted.setdefault(route.consumer, []).append(tensor)
     feeds: list[list[_Feed]] = [[] for _ in range(plan.replicas)]
     for shard_id, tensors in sorted(wanted.items()):
         shard = shards[shard_id]

@@ -19,15 +19,18 @@ from core.commands.output import Progress, note, print_json, print_table
 from core.commands.planning import (
     Choice,
     Costs,
-    candidates,
-    check_request,
+    candidate,
+    check_batch,
     default_micro_batch,
     measure,
     own_speeds_sum,
 )
 from core.commands.stopping import stop_on_interrupt
+from core.commands.wanted import Wanted, comparable, wanted, wanted_of
+from core.errors import DoesNotFitError, PlanError, ShardboardError
 from core.model.graph import Model
 from core.plan.form import NodeId
+from core.plan.strategy_text import SINGLE, SPATIAL, TENSOR
 from core.run.report import RunReport
 from core.run.runner import run_job
 from core.run.sink import Sink
@@ -51,8 +54,15 @@ class BenchRow(Struct, frozen=True, kw_only=True):
     """Through idle nodes; under load a micro-batch also waits."""
     efficiency: float
     """Against the sum of the nodes' own speeds."""
-    speedup: float
-    """Against the strategy single, measured."""
+    speedup: float | None
+    """Against the strategy single, measured; None where that was not."""
+
+
+class Refusal(Struct, frozen=True):
+    """A strategy that this model or these nodes cannot take."""
+
+    strategy: str
+    why: str
 
 
 class BenchReport(Struct, frozen=True, kw_only=True):
@@ -62,6 +72,7 @@ class BenchReport(Struct, frozen=True, kw_only=True):
     micro_batch: int
     items: int
     results: tuple[BenchRow, ...]
+    refused: tuple[Refusal, ...]
     notes: tuple[str, ...]
 
 
@@ -80,11 +91,12 @@ class _Discarded(Sink):
 
 def run(options: argparse.Namespace) -> int:
     with Progress() as progress, stop_on_interrupt() as stop:
+        asked = _asked(options)
         progress.step("Opening the model")
         model, _ = open_model(options.model, progress)
-        check_request(options, model)
+        check_batch(options, model)
         with chosen_nodes(options, progress, stop) as (cluster, nodes):
-            report = _bench(options, model, cluster, nodes, progress, stop)
+            report = _bench(options, asked, model, cluster, nodes, progress, stop)
         progress.clear()
         if options.json:
             print_json(report)
@@ -93,8 +105,34 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _asked(options: argparse.Namespace) -> dict[str, Wanted] | None:
+    """By what was written; None: what suits the nodes. Raises PlanError."""
+    if not options.strategy:
+        if options.shares is not None:
+            raise PlanError("--shares goes with --strategy: each strategy has its own groups.", hint="Say which one.")
+        return None
+    every = {" ".join(text.split()): wanted_of(argparse.Namespace(**vars(options) | {"strategy": text}))
+             for text in options.strategy}  # fmt: skip
+    if None in every.values():
+        raise PlanError("auto is no strategy to compare.", hint="Leave --strategy out to compare every one.")
+    return {text: asked for text, asked in every.items() if asked is not None}
+
+
+def _comparable(options: argparse.Namespace, nodes: int) -> dict[str, Wanted]:
+    """Every strategy that makes sense for so many nodes, with the axes where they apply."""
+    return {
+        text: wanted(
+            text,
+            tensor_axis=options.tensor_axis if TENSOR in text else None,
+            spatial_axis=options.spatial_axis if SPATIAL in text else None,
+        )
+        for text in comparable(nodes)
+    }
+
+
 def _bench(
     options: argparse.Namespace,
+    asked: dict[str, Wanted] | None,
     model: Model,
     cluster: Cluster,
     nodes: Sequence[Node],
@@ -103,12 +141,20 @@ def _bench(
 ) -> BenchReport:
     batch = default_micro_batch(model, options.batch)
     costs = measure(model, batch, cluster, nodes, progress, stop)
-    choices = candidates(model, batch, nodes, costs)
-    reports: dict[str, RunReport] = {}
+    measured: dict[str, tuple[Choice, RunReport]] = {}
+    refused: list[Refusal] = []
+    problems: list[ShardboardError] = []
     items = 0
-    for name, choice in choices.items():
-        progress.step(f"Running {name}")
-        with deploy(cluster, choice.compiled, cancel=stop) as deployment:
+    for text, one in (asked or _comparable(options, len(nodes))).items():
+        progress.step(f"Running {text}")
+        try:
+            choice = candidate(model, one, batch, nodes, costs)
+            deploying = deploy(cluster, choice.compiled, cancel=stop)
+        except (PlanError, DoesNotFitError) as error:
+            refused.append(Refusal(text, str(error)))
+            problems.append(error)
+            continue
+        with deploying as deployment:
 
             def timed(count: int) -> RunReport:
                 return run_job(
@@ -121,20 +167,34 @@ def _bench(
 
             probe = timed(batch * PROBE_BATCHES)  # also warms the nodes up
             items = items or max(batch * PROBE_BATCHES, min(MOST_ITEMS, round(probe.throughput * options.seconds)))
-            reports[name] = timed(items)
+            measured[text] = choice, timed(items)
+    if not measured:
+        raise problems[0]
     names = {node.id: node.name for node in nodes}
-    single = reports["single"].throughput
-    rows = tuple(_row(choices[name], report, costs, names, single) for name, report in reports.items())
-    notes = tuple(dict.fromkeys(words for choice in choices.values() for words in choice.compiled.plan.notes))
-    return BenchReport(model=model.name, micro_batch=batch, items=items, results=rows, notes=notes)
+    single = measured[SINGLE][1].throughput if SINGLE in measured else None
+    rows = tuple(_row(text, *found, costs, names, single) for text, found in measured.items())
+    notes: dict[str, list[str]] = {}
+    for text, (choice, _) in measured.items():
+        for words in dict.fromkeys((*choice.compiled.plan.notes, *choice.prediction.notes)):
+            notes.setdefault(words, []).append(text)
+    return BenchReport(
+        model=model.name,
+        micro_batch=batch,
+        items=items,
+        results=rows,
+        refused=tuple(refused),
+        notes=tuple(f"{', '.join(texts)}: {words}" for words, texts in notes.items()),
+    )
 
 
-def _row(choice: Choice, report: RunReport, costs: Costs, names: Mapping[NodeId, str], single: float) -> BenchRow:
+def _row(
+    text: str, choice: Choice, report: RunReport, costs: Costs, names: Mapping[NodeId, str], single: float | None
+) -> BenchRow:
     used = choice.compiled.plan.request.nodes
     prediction = choice.prediction
     alone = own_speeds_sum(costs.profile.batch / costs.profile.total_seconds, costs.speeds, used)
     return BenchRow(
-        strategy=report.strategy,
+        strategy=text,
         nodes=tuple(names[node] for node in used),
         items=report.items,
         seconds=report.seconds,
@@ -144,7 +204,7 @@ def _row(choice: Choice, report: RunReport, costs: Costs, names: Mapping[NodeId,
         latency_p50_ms=report.latency_ms.p50,
         predicted_latency_ms=prediction.latency_s * 1000,
         efficiency=report.throughput / alone,
-        speedup=report.throughput / single,
+        speedup=report.throughput / single if single else None,
     )
 
 
@@ -162,10 +222,15 @@ def _print(report: BenchReport) -> None:
                 f"{row.latency_p50_ms:.2f}",
                 f"{row.predicted_latency_ms:.2f}",
                 f"{row.efficiency:.0%}",
-                f"{row.speedup:.2f}",
+                f"{row.speedup:.2f}" if row.speedup is not None else "–",
             )
             for row in report.results
-        ],
+        ]
+        + [(one.strategy, "cannot be run, see below", *["–"] * 7) for one in report.refused],
     )
+    if report.refused:
+        print()
+    for one in report.refused:
+        print(f"{one.strategy}: {one.why}")
     for words in report.notes:
         note(f"note: {words}")

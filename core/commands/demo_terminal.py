@@ -12,6 +12,7 @@ from core.cluster.verified import deploy_and_verify
 from core.commands.output import Progress
 from core.commands.planning import as_predicted, candidate, default_micro_batch, measure, own_speeds_sum
 from core.commands.stopping import stop_on_interrupt
+from core.commands.wanted import wanted
 from core.errors import JobError
 from core.model.library import open_entry
 from core.run.report import RunReport
@@ -39,7 +40,7 @@ def run_demo(nodes: int, seconds: float | None) -> RunReport:
             model = open_entry(MODEL)
             batch = default_micro_batch(model, None)
             costs = measure(model, batch, cluster, ready, progress, stop)
-            choice = candidate(model, "replicate" if nodes > 1 else "single", batch, ready, costs)
+            choice = candidate(model, wanted("replicate" if nodes > 1 else "single"), batch, ready, costs)
             progress.step("Sending the model to the nodes")
             deployment, verdict = deploy_and_verify(cluster, choice.compiled, model, cancel=stop)
             with deployment:

@@ -15,6 +15,8 @@ from core.commands.findings import Finding, bad, good, remark
 from core.errors import InputError, UnreachableError
 
 CLOCK_SECONDS: Final = 2.0
+SLOW_ANSWER_SECONDS: Final = 0.005
+"""A tensor or spatial group exchanges data for most layers: then every item waits for several answers."""
 _FIREWALL: Final = "Let the ports of shardboard-agent (7420 to 7422 by default) through that machine's firewall."
 
 
@@ -85,12 +87,20 @@ def _check_node(node: Node, clocks: _Clocks, *, others_work: bool) -> list[Findi
         mend = "Its shardboard-agent prints the code when it starts."
         untrusted = remark if others_work else bad  # it may be another workstation's: no fault of this one
         return [*findings, untrusted(f"{node.name}: trust", node.reason or str(node.state), mend)]
-    findings.append(good(f"{node.name}: trust", _trusted_words(node)))
+    findings += [good(f"{node.name}: trust", _trusted_words(node)), *check_link(node)]
     offset = clocks.offsets.get(node.id)
     if offset is not None and abs(offset) > CLOCK_SECONDS:
         words = f"its clock is {abs(offset):.1f} s {'behind' if offset > 0 else 'ahead'}"
         findings.append(bad(f"{node.name}: clock", words, "Set the clocks of both machines by the network (NTP)."))
     return findings
+
+
+def check_link(node: Node) -> list[Finding]:
+    """A remark where the link is too slow for strategies that exchange data layer by layer."""
+    if node.rtt_s is None or node.rtt_s <= SLOW_ANSWER_SECONDS:
+        return []
+    words = f"answers take {node.rtt_s * 1000:.0f} ms, as over Wi-Fi: tensor and spatial wait for many of them"
+    return [remark(f"{node.name}: link", words, "Connect it by cable, or use replicate or pipeline with it.")]
 
 
 def _trusted_words(node: Node) -> str:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.commands.output import Progress
-from core.commands.planning import check_request, load_plan
+from core.commands.plan_files import load_plan
+from core.commands.planning import check_batch
+from core.commands.wanted import Wanted, wanted_of
 from core.errors import SinkError
 from core.model.graph import Model
 from core.model.library import LibraryEntry, resolve_model
@@ -27,6 +29,8 @@ class Work:
     source: Source
     sink: Sink | None
     plan: PlanFile | None
+    asked: Wanted | None
+    """None: auto, or what the plan says."""
 
 
 def open_model(text: str, progress: Progress) -> tuple[Model, LibraryEntry | None]:
@@ -41,17 +45,18 @@ def open_model(text: str, progress: Progress) -> tuple[Model, LibraryEntry | Non
 @contextmanager
 def open_work(options: argparse.Namespace, progress: Progress) -> Iterator[Work]:
     """The sink is abandoned when what follows fails. Raises InputError in one of its kinds."""
+    asked = wanted_of(options)
     if options.output is not None:
         _check_output(options.output)
     base, entry = open_model(options.model, progress)
     processing = _processing(options, base, entry)
     model = apply_processing(base, processing)
-    check_request(options, model)
+    check_batch(options, model)
     source = open_source(options.input, model)
     plan = load_plan(options.plan, model) if options.plan is not None else None
     sink = open_sink(options.output, processing.labels or (entry.labels if entry else ())) if options.output else None
     try:
-        yield Work(model, base.name, source, sink, plan)
+        yield Work(model, base.name, source, sink, plan, asked)
     finally:
         if sink is not None:
             sink.abandon()  # does nothing once it was closed

@@ -41,7 +41,9 @@ def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return cell in {"", "–"} or cell[:1].isdigit() or (cell[:1] in "+-" and cell[1:2].isdigit())
+    """With its unit, if any."""
+    digits = cell.lstrip("<>+-")
+    return cell in {"", "–"} or (digits[:1].isdigit() and len(cell) - len(digits) <= 1 and cell.count(" ") <= 1)
 
 
 def note(words: str) -> None:

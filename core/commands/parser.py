@@ -8,6 +8,7 @@ from typing import Final
 
 from core import __version__
 from core.cluster.reach import parse_address
+from core.commands.shares import parse_shares
 from core.errors import InputError
 
 _EXAMPLES: Final = """\
@@ -18,8 +19,24 @@ examples:
   shardboard run digits-cnn --input random:1000 --local 2
   shardboard run model.onnx --strategy pipeline --node 192.168.1.20:7420 --node 192.168.1.21:7420 \\
                  --input inputs.npz --output outputs.npz --verify
+  shardboard plan bert-base --strategy "replicate(2) > tensor(2)" --local 4
 
 exit codes: 0 done, 2 bad usage or input, 3 cannot place, 4 the job failed, 130 stopped with Ctrl-C
+"""
+
+_STRATEGIES_HELP: Final = """\
+strategies (in quotes, because of the shell):
+  single              the whole model on one node
+  replicate           the whole model on every node, each takes other items
+  pipeline            consecutive layers on each node
+  tensor              every layer divided: rows, columns, channels or heads of its parameters
+  spatial             every layer divided: rows or columns of the image, positions of a sequence
+  "replicate(2) > pipeline(2) > tensor(2)"
+                      levels inside levels, the outermost first, each with the number of parts it makes;
+                      one of them may leave its number out and gets what is left: "pipeline > tensor(2)"
+  "replicate(2) > tensor(2) @ pi-1, pi-2, pi-3, pi-4"
+                      with the nodes by name; without names the compiler puts nodes of one machine, and of
+                      equal speed, into the same group
 """
 
 _NODES_HELP: Final = "without either, the nodes that discovery finds"
@@ -55,6 +72,11 @@ def _command(
     return parser
 
 
+def _tell_strategies(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _STRATEGIES_HELP
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nodes", type=_whole("number of nodes", 1, 16), default=3, metavar="N",
@@ -74,6 +96,8 @@ def _add_nodes(parser: argparse.ArgumentParser) -> None:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     _add_strategy(parser)
+    _add_division(parser)
+    _tell_strategies(parser)
     _add_node_choice(parser)
     _add_batch(parser)
     _add_objective(parser)
@@ -86,6 +110,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--plan", type=Path, metavar="P", help="a plan saved by shardboard plan --save")
     _add_strategy(how)
+    _add_division(parser)
+    _tell_strategies(parser)
     _add_node_choice(parser)
     parser.add_argument(
         "--input", required=True, metavar="X",
@@ -110,7 +136,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
-    parser.set_defaults(strategy=None)
+    parser.add_argument(
+        "--strategy", action="append", default=[], metavar="S",
+        help="compare this one (repeat); default: each strategy, and nestings where the number of nodes allows them",
+    )  # fmt: skip
+    _add_division(parser)
+    _tell_strategies(parser)
     _add_node_choice(parser)
     _add_batch(parser)
     parser.add_argument(
@@ -145,8 +176,27 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_strategy(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--strategy", metavar="S", help="single, replicate or pipeline; auto, the default, takes the best predicted one"
-    )
+        "--strategy", metavar="S",
+        help="single, replicate, pipeline, tensor, spatial, or levels of them, see below; auto, the default, takes the "
+        "best predicted one of the first three",
+    )  # fmt: skip
+
+
+def _add_division(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tensor-axis", choices=("rows", "columns"),
+        help="tensor: divide every layer that can be by input features (rows) or by output features (columns); "
+        "default: what is cheaper, layer by layer",
+    )  # fmt: skip
+    parser.add_argument(
+        "--spatial-axis", choices=("rows", "columns"),
+        help="spatial: divide the image by rows (of a sequence: its positions) or by columns (default: rows)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shares", type=_shares, metavar="P,P,...",
+        help="tensor, spatial: each node's part of its group's work in per cent, in the order of the nodes; "
+        "default: by measured speed",
+    )  # fmt: skip
 
 
 def _add_node_choice(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +257,13 @@ def _address(text: str) -> str:
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return parse_shares(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> float:

@@ -19,6 +19,7 @@ from core.cluster.verified import deploy_and_verify
 from core.commands.choosing import chosen_nodes
 from core.commands.opening import Work, open_work
 from core.commands.output import Progress, print_json
+from core.commands.plan_files import place_plan
 from core.commands.planning import (
     Choice,
     Costs,
@@ -27,7 +28,6 @@ from core.commands.planning import (
     default_micro_batch,
     measure,
     own_speeds_sum,
-    place_plan,
     predicted,
 )
 from core.commands.reports import print_report
@@ -129,7 +129,7 @@ def _choose(
     progress.step("Planning")
     if work.plan is not None:
         return predicted(work.model, request, costs), costs
-    return choose(work.model, options.strategy, batch, nodes, costs, options.objective), costs
+    return choose(work.model, work.asked, batch, nodes, costs, options.objective), costs
 
 
 def _deployed(

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from core.cost.messages import SEND_SECONDS
 from core.cost.tables import Tables, tables
 from core.cost.types import Profile
 from core.errors import PlanError
@@ -19,8 +20,6 @@ MAC_SECONDS: Final = 1 / 25e9
 BYTE_SECONDS: Final = 1 / 5e9
 LAYER_SECONDS: Final = 1e-6
 """A common core, for a first guess without any measurement: multiply-adds, bytes written, and each layer's call."""
-SEND_SECONDS: Final = 0.75e-9
-"""Time a node spends on each byte that it sends or receives: CurveZMQ over loopback took both ends together 1.5 ns."""
 MOST_POSITIONS: Final = 2000
 """Longer models are cut at the narrowest of several neighbouring layers."""
 

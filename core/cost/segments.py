@@ -18,12 +18,16 @@ import onnxruntime as ort
 from core.cost.clock import compute_clock
 from core.model.graph import Model
 from core.model.session import aligned
-from core.plan.extract import Fragment
+from core.plan.extract import Fragment, layer_graph
 from core.plan.graphs import ShardGraph, shard_graph
+from core.plan.passing import passing
+from core.plan.program import program_of
 
 Array = npt.NDArray[Any]
 Values = dict[str, Array]
 
+MICRO_BATCH: Final = 2
+"""For the types of values; a segment runs with as many items as it is given."""
 FEWEST_RUNS: Final = 3
 MOST_RUNS: Final = 200
 PROFILED_SECONDS: Final = 0.02
@@ -35,7 +39,9 @@ class Segment:
 
     def __init__(self, model: Model, fragment: Fragment, threads: int) -> None:
         self.fragment = fragment
-        self._graph: ShardGraph = shard_graph(model, fragment)
+        program, names = passing(program_of(model, layer_graph(model), fragment, MICRO_BATCH))
+        self._graph: ShardGraph = shard_graph(model, program)
+        self._value_of = {name: value for value, name in names.items()}
         self._threads = threads
 
     def time(self, values: Values, seconds: float, check: Callable[[], None]) -> float:
@@ -46,7 +52,7 @@ class Segment:
         session = self._session(self._options())
         feed = {port.name: values[port.name] for port in self._graph.inputs}
         names = [port.name for port in self._graph.outputs]
-        values.update(zip(self._graph.output_values, session.run(names, feed), strict=True))
+        values.update(zip(map(self._value_of.__getitem__, names), session.run(names, feed), strict=True))
         clock = compute_clock(self._threads)
         taken: list[float] = []
         while len(taken) < FEWEST_RUNS or (sum(taken) < seconds and len(taken) < MOST_RUNS):

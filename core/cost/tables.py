@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
 
 from core.model.graph import Model
 from core.model.shapes import nbytes
@@ -27,11 +26,8 @@ from core.plan.graphs import is_repacked
 _META_KEY: Final = "shardboard.cost_tables"
 
 
-class Flow(Struct, frozen=True):
-    """Bytes a stage receives and sends for one micro-batch."""
-
-    received: int
-    sent: int
+CLIENT: Final = -1
+"""As a stage: where inputs come from and results go."""
 
 
 class Tables:
@@ -86,16 +82,14 @@ class Tables:
         """Most bytes alive at once while layers [first, last) run."""
         return int(self._live[first:last].max(initial=0))
 
-    def flows(self, bounds: Sequence[int]) -> tuple[Flow, ...]:
-        """What each stage of a pipeline receives and sends, straight from where it is made to where it is read."""
-        received, sent = [0] * (len(bounds) - 1), [0] * (len(bounds) - 1)
+    def traffic(self, bounds: Sequence[int]) -> dict[tuple[int, int], int]:
+        """Bytes from each stage of a pipeline to each that it sends anything, straight from where it is made to where
+        it is read; the stages are those between ``bounds``, and CLIENT. In the order in which a stage sends."""
+        nbytes: Counter[tuple[int, int]] = Counter()
         stage_of = _StageOf(bounds)
         for name in self.graph.inputs:
-            for stage in {stage_of(layer) for layer in self._readers.get(name, ())}:
-                received[stage] += self._bytes.get(name, 0)
-        for name in self.graph.outputs:
-            if name in self.graph.producer:
-                sent[stage_of(self.graph.producer[name])] += self._bytes.get(name, 0)
+            for stage in sorted({stage_of(layer) for layer in self._readers.get(name, ())}):
+                nbytes[CLIENT, stage] += self._bytes.get(name, 0)
         for stage, (first, last) in enumerate(pairwise(bounds)):
             if stage == 0:
                 continue
@@ -107,9 +101,11 @@ class Tables:
                     and producer not in self.graph.fixed
                     and self._read_in(name, first, last, cut.recomputed)
                 ):
-                    received[stage] += self._bytes.get(name, 0)
-                    sent[stage_of(producer)] += self._bytes.get(name, 0)
-        return tuple(Flow(r, s) for r, s in zip(received, sent, strict=True))
+                    nbytes[stage_of(producer), stage] += self._bytes.get(name, 0)
+        for name in self.graph.outputs:
+            if name in self.graph.producer:
+                nbytes[stage_of(self.graph.producer[name]), CLIENT] += self._bytes.get(name, 0)
+        return dict(nbytes)
 
     def _travelling_bytes(self, name: str) -> int:
         return 0 if self.graph.producer[name] in self.graph.fixed else self._bytes.get(name, 0)

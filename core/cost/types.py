@@ -48,6 +48,12 @@ class NodePrediction(Struct, frozen=True):
     """Tensors that leave the node, per micro-batch it handles."""
     share: float
     """Busy share at steady state, 0..1; 1.0 is the bottleneck."""
+    receive_s: float = 0.0
+    """Handling of messages that come in, per micro-batch it handles."""
+    send_s: float = 0.0
+    """The same of those that leave."""
+    wait_s: float = 0.0
+    """Without anything to do, or without a core to do it on, per micro-batch at steady state."""
 
 
 class Prediction(Struct, frozen=True):

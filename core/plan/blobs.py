@@ -7,22 +7,19 @@ has the same name whichever shard needs it, so a node that holds it never gets i
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Final, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
 
-import msgspec
 import numpy as np
 import onnx_ir as ir
 
 from core.errors import ModelError
-from core.paths import cache_dir
 from core.plan.form import Sha256
+from core.plan.program import Constant
+from core.plan.weight_slices import Take, blocks, open_data, read_block, read_pieces, taken
 
 BLOB_DTYPES: Final = frozenset(
     {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"}
@@ -30,11 +27,6 @@ BLOB_DTYPES: Final = frozenset(
 """Types that travel as raw bytes, as weights and as tensors; the others are only possible inside a shard."""
 RECENT_BYTES: Final = 256 << 20
 """Decoded weights kept while they are being read, in bytes."""
-PIECE_BYTES: Final = 8 << 20
-"""Read from a data file at once."""
-REMEMBERED_FILE_BYTES: Final = 64 << 20
-"""Hashes of weights in data files at least this large are remembered on disk."""
-_META_KEY: Final = "shardboard.sha256"
 
 
 class Bytes(Protocol):
@@ -57,34 +49,45 @@ class GraphBytes:
 
 
 class TensorBytes:
-    """A weight of an open model, as raw little-endian bytes in row-major order."""
+    """A weight of an open model, or the slice of one, as raw little-endian bytes in row-major order."""
 
-    def __init__(self, tensor: ir.TensorProtocol) -> None:
-        self.nbytes = tensor.nbytes
-        self._tensor = tensor
+    def __init__(self, tensor: ir.TensorProtocol, take: Take = ()) -> None:
+        self._constant = Constant(tensor, take)
+        self.nbytes = self._constant.nbytes
+
+    @property
+    def tensor(self) -> ir.TensorProtocol:
+        return self._constant.tensor
+
+    @property
+    def take(self) -> Take:
+        """As in ``Constant``."""
+        return self._constant.take
 
     def view(self) -> memoryview:
-        """All bytes; mapped where the model keeps its weights in data files, else a copy."""
-        array = np.ascontiguousarray(self._tensor.numpy())
-        if array.dtype.itemsize > 1 and sys.byteorder == "big":
-            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        return array.reshape(-1).view(np.uint8).data
+        """All bytes; mapped where the model keeps the weight, whole, in a data file, else a copy."""
+        return raw(self._constant.numpy())
 
     @property
     def in_file(self) -> bool:
-        return isinstance(self._tensor, ir.ExternalTensor)
+        return isinstance(self.tensor, ir.ExternalTensor)
 
     def pieces(self, offset: int, size: int) -> Iterator[memoryview]:
-        """The bytes from ``offset`` on, read from the data file: mapped pages would count as this program's memory."""
-        assert isinstance(self._tensor, ir.ExternalTensor)
-        with Path(self._tensor.path).open("rb") as file:
-            file.seek((self._tensor.offset or 0) + offset)
-            while size > 0:
-                data = file.read(min(size, PIECE_BYTES))
-                if not data:
-                    raise OSError(f"{self._tensor.path} ends too early")
-                size -= len(data)
-                yield memoryview(data)
+        """``size`` bytes from ``offset`` on, read from the data file. OSError when it cannot be read."""
+        assert isinstance(self.tensor, ir.ExternalTensor)
+        with open_data(self.tensor) as file:
+            if not self.take:
+                for data in read_pieces(file, (self.tensor.offset or 0) + offset, size):
+                    yield data.data
+                return
+            for block in blocks(self.tensor, self.take):
+                if size <= 0:
+                    return
+                if offset < block.kept:
+                    piece = raw(taken(read_block(file, self.tensor, block), block.take))[offset : offset + size]
+                    size -= len(piece)
+                    yield piece
+                offset = max(0, offset - block.kept)
 
 
 class BlobSource:
@@ -147,105 +150,9 @@ def sha256_of(data: bytes | memoryview) -> Sha256:
     return Sha256(hashlib.sha256(data).hexdigest())
 
 
-def hash_tensors(tensors: Iterable[ir.TensorProtocol]) -> list[Sha256]:
-    """SHA-256 of each tensor's raw bytes, in order.
-
-    A hash is computed once for an open model, and once for a large data file as long as the file stays unchanged;
-    several are computed side by side. ModelError when a data file cannot be read.
-    """
-    tensors = list(tensors)
-    remembered = _RememberedHashes()
-    unknown: dict[int, ir.TensorProtocol] = {}
-    for tensor in tensors:
-        if _META_KEY not in tensor.meta:
-            known = remembered.find(tensor)
-            if known is None:
-                unknown[id(tensor)] = tensor
-            else:
-                tensor.meta[_META_KEY] = known
-    if unknown:
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hash") as pool:
-            for tensor, sha in zip(unknown.values(), pool.map(_hash, unknown.values()), strict=True):
-                tensor.meta[_META_KEY] = sha
-                remembered.add(tensor, sha)
-        remembered.save()
-    return [tensor.meta[_META_KEY] for tensor in tensors]
-
-
-def _hash(tensor: ir.TensorProtocol) -> Sha256:
-    source = TensorBytes(tensor)
-    try:
-        if not source.in_file:
-            return sha256_of(source.view())
-        digest = hashlib.sha256()
-        for piece in source.pieces(0, source.nbytes):
-            digest.update(piece)
-        return Sha256(digest.hexdigest())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The weight {tensor.name!r} cannot be read: {error}.", hint="Is the model's data file complete?"
-        ) from error
-
-
-class _FileHashes(msgspec.Struct):
-    mtime_ns: int
-    size: int
-    hashes: dict[str, Sha256]
-
-
-class _RememberedHashes:
-    """Hashes of weights in large data files, kept in the cache folder under the file's path, time and size."""
-
-    def __init__(self) -> None:
-        self._files: dict[Path, _FileHashes | None] = {}
-        self._changed: set[Path] = set()
-
-    def find(self, tensor: ir.TensorProtocol) -> Sha256 | None:
-        entry = self._entry(tensor)
-        return entry.hashes.get(_place(tensor)) if entry else None
-
-    def add(self, tensor: ir.TensorProtocol, sha: Sha256) -> None:
-        if isinstance(tensor, ir.ExternalTensor) and (entry := self._entry(tensor)):
-            entry.hashes[_place(tensor)] = sha
-            self._changed.add(Path(tensor.path))
-
-    def save(self) -> None:
-        for path in self._changed:
-            target = _remembered_at(path)
-            partial = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-            partial.write_bytes(msgspec.json.encode(self._files[path]))
-            partial.replace(target)
-
-    def _entry(self, tensor: ir.TensorProtocol) -> _FileHashes | None:
-        if not isinstance(tensor, ir.ExternalTensor):
-            return None
-        path = Path(tensor.path)
-        if path not in self._files:
-            self._files[path] = _load_remembered(path)
-        return self._files[path]
-
-
-def _load_remembered(path: Path) -> _FileHashes | None:
-    """What is remembered of a data file, empty when it changed since; None for files too small to be worth it."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    if stat.st_size < REMEMBERED_FILE_BYTES:
-        return None
-    fresh = _FileHashes(stat.st_mtime_ns, stat.st_size, {})
-    try:
-        held = msgspec.json.decode(_remembered_at(path).read_bytes(), type=_FileHashes)
-    except (OSError, msgspec.DecodeError):
-        return fresh
-    return held if (held.mtime_ns, held.size) == (fresh.mtime_ns, fresh.size) else fresh
-
-
-def _remembered_at(path: Path) -> Path:
-    folder = cache_dir() / "hashes"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{sha256_of(str(path.resolve()).encode())}.json"
-
-
-def _place(tensor: Any) -> str:
-    return f"{tensor.offset or 0}+{tensor.nbytes}"
+def raw(array: np.ndarray) -> memoryview:
+    """An array's elements as little-endian bytes in row-major order."""
+    array = np.ascontiguousarray(array)
+    if array.dtype.itemsize > 1 and sys.byteorder == "big":
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return array.reshape(-1).view(np.uint8).data

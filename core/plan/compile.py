@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -14,27 +14,64 @@ from core.cost.types import Machine, Profile
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.blobs import BlobSource, Bytes, GraphBytes, sha256_of
-from core.plan.draft import Costs, Draft, Part
-from core.plan.extract import Fragment
-from core.plan.form import CLIENT, NodeId, Plan, PlanRequest, Route, Sha256, Shard, ShardId
-from core.plan.graphs import ShardGraph, shard_graph
+from core.plan.draft import Costs
+from core.plan.form import NodeId, Plan, PlanRequest, Sha256, Shard
+from core.plan.graphs import GraphWriter, ShardGraph, weights_of
+from core.plan.hybrid import nested
 from core.plan.liveness import peak_bytes
+from core.plan.outline import Outline, Part, Partition
 from core.plan.pipeline import pipeline
+from core.plan.program import Program
 from core.plan.replicate import replicate
 from core.plan.rules import validate_plan
+from core.plan.schedule import outline
 from core.plan.single import single
+from core.plan.weight_hashes import hash_weights
 
-Strategy = Callable[[Model, PlanRequest, Costs], Draft]
+Strategy = Callable[[Model, PlanRequest, Costs], Partition]
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
-    {"single": single, "replicate": replicate, "pipeline": pipeline}
+    {"single": single, "replicate": replicate, "pipeline": pipeline, "tensor": nested, "spatial": nested}
 )
+_PREDICTED: Final = frozenset({"single", "replicate", "pipeline"})
+"""Strategies that ``core.cost.predict`` knows from the request alone."""
 
 
 class CompiledPlan(Struct, frozen=True):
     plan: Plan
     blobs: BlobSource
     """Every graph and weight that the plan names."""
+    outline: Outline
+    """What the plan was made from: part i is shard i."""
+
+
+class _Written(Struct, frozen=True):
+    """A program as an agent gets it."""
+
+    graph: ShardGraph
+    sha: Sha256
+    activation_bytes: int
+
+
+def outline_plan(
+    model: Model,
+    request: PlanRequest,
+    *,
+    profile: Profile | None = None,
+    speeds: Mapping[NodeId, float] | None = None,
+    machines: Mapping[NodeId, Machine] | None = None,
+) -> Outline:
+    """Work ``request`` out for ``model`` as far as a prediction needs it: no graph is written and no weight read.
+
+    ``profile`` and ``speeds`` decide what the request leaves open (the request kept in the outline says which cuts were
+    chosen); with ``machines`` they give notes on what slows it, as when one node alone is faster. PlanError in words
+    when the request makes no sense for this model.
+    """
+    strategy = strategy_named(request.strategy)
+    _check_request(model, request)
+    found = outline(model, request, strategy(model, request, Costs(profile, speeds or {})))
+    told = _told(model, found, profile, speeds or {}, machines or {})
+    return msgspec.structs.replace(found, notes=(*found.notes, *told))
 
 
 def compile_plan(
@@ -45,39 +82,56 @@ def compile_plan(
     speeds: Mapping[NodeId, float] | None = None,
     machines: Mapping[NodeId, Machine] | None = None,
 ) -> CompiledPlan:
-    """Work ``request`` out for ``model``.
+    """Work ``request`` out for ``model``: as ``outline_plan``, with graphs written and weights hashed.
 
-    ``profile`` and ``speeds`` decide the cuts that the request leaves open (the request kept in the plan says which
-    were chosen); with ``machines`` they give notes on what slows it, as when one node alone is faster. PlanError in
-    words when the request makes no sense for this model.
+    PlanError also where a tensor that must travel cannot; ModelError where a weight cannot be read.
     """
-    strategy = STRATEGIES.get(request.strategy)
-    if strategy is None:
-        raise PlanError(f"There is no strategy {request.strategy!r}.", hint=f"Choose from {', '.join(STRATEGIES)}.")
-    _check_request(model, request)
-    draft = strategy(model, request, Costs(profile, speeds or {}))
-    graphs: dict[Fragment, ShardGraph] = {}
-    for part in draft.parts:
-        if part.fragment not in graphs:
-            graphs[part.fragment] = shard_graph(model, part.fragment)
-    named = {fragment: sha256_of(graph.data) for fragment, graph in graphs.items()}
-    activation = {fragment: peak_bytes(model, fragment, request.micro_batch, draft.graph) for fragment in graphs}
-    shards = tuple(
-        _shard(ShardId(i), part, graphs[part.fragment], named[part.fragment], activation[part.fragment])
-        for i, part in enumerate(draft.parts)
-    )
-    settled = msgspec.structs.replace(request, cuts=draft.cuts)
-    told = predict(profile, model, settled, speeds or {}, machines or {}).notes if profile is not None else ()
+    return compile_outline(model, outline_plan(model, request, profile=profile, speeds=speeds, machines=machines))
+
+
+def compile_outline(model: Model, found: Outline) -> CompiledPlan:
+    """Write the graphs of an outline of ``model`` and hash its weights. Errors as those of ``compile_plan``."""
+    written = _write(model, [part.program for part in found.parts])
     plan = Plan(
         model=model.sha256,
         model_name=model.name,
-        request=settled,
-        shards=shards,
-        routes=_routes(draft, graphs),
-        notes=(*draft.notes, *told),
+        request=found.request,
+        shards=tuple(_shard(part, written[id(part.program)]) for part in found.parts),
+        routes=found.routes,
+        notes=found.notes,
     )
     validate_plan(plan)
-    return CompiledPlan(plan, _blobs(graphs, named))
+    return CompiledPlan(plan, _blobs(written.values()), found)
+
+
+def strategy_named(text: str) -> Strategy:
+    """The strategy that a request names; any other text is read as a nesting of them."""
+    return STRATEGIES.get(text, nested)
+
+
+def _told(
+    model: Model,
+    found: Outline,
+    profile: Profile | None,
+    speeds: Mapping[NodeId, float],
+    machines: Mapping[NodeId, Machine],
+) -> tuple[str, ...]:
+    """Notes of a prediction."""
+    if profile is None or found.request.strategy not in _PREDICTED:
+        return ()
+    return predict(profile, model, found.request, speeds, machines).notes
+
+
+def _write(model: Model, programs: Sequence[Program]) -> dict[int, _Written]:
+    """Each program's graph, by the program's id; all weights are hashed first, side by side."""
+    distinct = {id(program): program for program in programs}
+    hash_weights(weight for program in distinct.values() for weight in weights_of(program))
+    writer = GraphWriter(model)
+    written = {}
+    for key, program in distinct.items():
+        graph = writer.write(program)
+        written[key] = _Written(graph, sha256_of(graph.data), peak_bytes(program))
+    return written
 
 
 def micro_batch_for(model: Model, wanted: int | None = None) -> int:
@@ -108,48 +162,29 @@ def _check_request(model: Model, request: PlanRequest) -> None:
         raise PlanError("This model has no outputs, so there is nothing to run it for.")
 
 
-def _shard(shard_id: ShardId, part: Part, graph: ShardGraph, named: Sha256, activation: int) -> Shard:
+def _shard(part: Part, written: _Written) -> Shard:
+    graph = written.graph
     return Shard(
-        id=shard_id,
+        id=part.id,
         node=part.node,
         label=part.label,
         replica=part.replica,
         stage=part.stage,
         rank=part.rank,
-        graph=named,
+        graph=written.sha,
         graph_nbytes=len(graph.data),
         weights=graph.weights,
         inputs=graph.inputs,
         outputs=graph.outputs,
-        activation_bytes=activation,
+        activation_bytes=written.activation_bytes,
         repacked_bytes=graph.repacked_bytes,
     )
 
 
-def _routes(draft: Draft, graphs: Mapping[Fragment, ShardGraph]) -> tuple[Route, ...]:
-    """Join the parts of each replica by the values they share, and with the client."""
-    makers: dict[tuple[int, str], ShardId] = {}
-    routes: list[Route] = []
-    for i, part in enumerate(draft.parts):
-        for value in part.fragment.outputs:
-            makers[part.replica, value] = ShardId(i)
-    for i, part in enumerate(draft.parts):
-        graph = graphs[part.fragment]
-        for value in part.fragment.inputs:
-            producer = CLIENT if value in draft.graph.inputs else makers[part.replica, value]
-            routes.append(Route(producer, value, ShardId(i), value))
-        routes += [
-            Route(ShardId(i), port.name, CLIENT, value)
-            for value, port in zip(graph.output_values, graph.outputs, strict=True)
-            if value in draft.graph.outputs
-        ]
-    return tuple(routes)
-
-
-def _blobs(graphs: Mapping[Fragment, ShardGraph], named: Mapping[Fragment, Sha256]) -> BlobSource:
+def _blobs(written: Iterable[_Written]) -> BlobSource:
     blobs: dict[Sha256, Bytes] = {}
-    for fragment, graph in graphs.items():
-        blobs[named[fragment]] = GraphBytes(graph.data)
-        for weight, tensor in zip(graph.weights, graph.tensors, strict=True):
+    for one in written:
+        blobs[one.sha] = GraphBytes(one.graph.data)
+        for weight, tensor in zip(one.graph.weights, one.graph.tensors, strict=True):
             blobs[weight.blob] = tensor
     return BlobSource(blobs)

@@ -16,7 +16,7 @@ from msgspec import Struct
 from core.errors import PlanError
 from core.model.graph import Model
 
-_CHANCE: Final = frozenset(
+CHANCE: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 """Operators that give something else each time they run."""
@@ -62,7 +62,7 @@ def layer_graph(model: Model) -> LayerGraph:
     fixed: set[int] = set()
     for index, node in enumerate(graph):
         reads = tuple(dict.fromkeys(_reads(node)))
-        if reads and node.op_type not in _CHANCE and _hangs_on_constants(reads, graph.initializers, producer, fixed):
+        if reads and node.op_type not in CHANCE and _hangs_on_constants(reads, graph.initializers, producer, fixed):
             fixed.add(index)
         needs.append(reads)
         made = tuple(value.name for value in node.outputs if value.name)

@@ -4,8 +4,8 @@ Rules that every compiler keeps and every reader may rely on:
 
 * A shard runs as soon as all its inputs for a micro-batch have come; it runs once per micro-batch of its replica.
 * A micro-batch goes through exactly one replica; a route never joins shards of different replicas.
-* Every shard input is fed by exactly one route (or, later, several that a merge graph joins); every shard output that
-  nobody reads has been removed.
+* Every shard input is fed by exactly one route: joining and adding up are operators of the shard's graph. A model
+  output may come in several pieces, which the client puts together. Every shard output that nobody reads was removed.
 * Every shard is an ancestor of a route to the client, so when all results of a micro-batch are in, it is finished.
 * Graphs and weights are blobs named by the SHA-256 of their bytes; the plan itself holds neither.
 """
@@ -79,8 +79,16 @@ def memory_bytes(shards: Sequence[Shard]) -> int:
     return sum(weights.values()) + sum(s.repacked_bytes + s.activation_bytes + s.graph_nbytes for s in shards)
 
 
+class Slice(Struct, frozen=True, array_like=True):
+    """A range of one axis."""
+
+    axis: int
+    start: int
+    stop: int
+
+
 class Route(Struct, frozen=True):
-    """One tensor's way from a producer to a consumer; either may be CLIENT."""
+    """One tensor's way, or that of a part of it, from a producer to a consumer; either may be CLIENT."""
 
     producer: ShardId
     tensor: str
@@ -89,19 +97,31 @@ class Route(Struct, frozen=True):
     target: str
     """Name at the consumer: a shard's input, or a model output when the consumer is CLIENT."""
     codec: str = "raw"
+    slices: tuple[Slice, ...] = ()
+    """What the producer cuts out and sends, axes increasing. Empty: the whole tensor."""
+    at: tuple[Slice, ...] = ()
+    """Only where the consumer is CLIENT: where the piece belongs in the model's output. Empty: it is all of it. The
+    pieces of an output cover it without overlap."""
 
 
 class PlanRequest(Struct, frozen=True):
     """What a person asks for; compiling the same request on the same model always gives the same plan."""
 
     strategy: str
-    """single | replicate | pipeline"""
+    """single | replicate | pipeline | tensor | spatial, or a nesting: "replicate(2) > pipeline(2) > tensor(2)"."""
     nodes: tuple[NodeId, ...]
-    """In order: stage or replica i runs on nodes[i]."""
+    """In order: replica, stage or rank i runs on nodes[i]; of a nesting the outermost level varies slowest."""
     micro_batch: int
     """Items that travel together; equals the model's own batch where that is fixed."""
     cuts: tuple[int, ...] | None = None
-    """pipeline: layers at which a new stage begins, increasing, len(nodes) - 1 of them. None: balanced by cost."""
+    """pipeline: layers at which a new stage begins, increasing, one less than stages. None: balanced by cost."""
+    tensor_axis: str | None = None
+    """tensor: "columns" (output features or channels) or "rows" (input features or channels) for every layer that can.
+    None: chosen by cost, layer by layer."""
+    spatial_axis: str | None = None
+    """spatial: "rows" (of the image; the positions of a sequence) or "columns" (of the image). None: rows."""
+    shares: tuple[float, ...] | None = None
+    """tensor, spatial: each node's part of the work of its group; every group's add up to 1. None: by speed."""
 
 
 class Plan(Struct, frozen=True):

@@ -1,31 +1,32 @@
-"""How much memory the intermediate tensors of a fragment need at once."""
+"""How much memory the intermediate tensors of a program need at once."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from core.model.graph import Model
-from core.model.shapes import nbytes
-from core.plan.extract import Fragment, LayerGraph, layer_graph
+from core.plan.program import Program
 
 
-def peak_bytes(model: Model, fragment: Fragment, batch: int, graph: LayerGraph | None = None) -> int:
-    """Peak of live tensors while ``fragment`` runs once on ``batch`` items.
+def peak_bytes(program: Program) -> int:
+    """Peak of live tensors while ``program`` runs once on a micro-batch; weights are not counted.
 
-    A tensor lives from the layer that makes it (an input: from the start) to its last reader; outputs live to the end.
+    A tensor lives from the operator that makes it (an input: from the start) to its last reader; outputs to the end.
+    What lies only between added operators has no known size and counts nothing.
     """
-    graph = graph or layer_graph(model)
-    shapes = model.shapes(batch)
-    readers = Counter(name for layer in fragment.layers for name in graph.needs[layer])
-    readers.update(fragment.outputs)
-    live = sum(nbytes(*shapes.get(name, (None, ""))) for name in fragment.inputs)
+    types, constants = program.types, program.constants
+
+    def size(name: str) -> int:
+        return types[name].nbytes if name in types and name not in constants else 0
+
+    readers = Counter(name for op in program.ops for name in op.reads)
+    readers.update(program.outputs)
+    live = sum(map(size, program.inputs))
     peak = live
-    for layer in fragment.layers:
-        made = [name for name in graph.makes[layer] if readers[name]]
-        live += sum(nbytes(*shapes.get(name, (None, ""))) for name in made)
+    for op in program.ops:
+        live += sum(size(name) for name in op.outputs if readers[name])
         peak = max(peak, live)
-        for name in graph.needs[layer]:
+        for name in op.reads:
             readers[name] -= 1
-            if readers[name] == 0 and name not in graph.constants:
-                live -= nbytes(*shapes.get(name, (None, "")))
+            if readers[name] == 0:
+                live -= size(name)
     return peak

@@ -12,13 +12,17 @@ from itertools import pairwise
 from core.cost.balance import balanced_cuts, estimated_profile
 from core.errors import PlanError
 from core.model.graph import Model
-from core.plan.draft import Costs, Draft, Part
+from core.plan.draft import Costs
 from core.plan.extract import Fragment, layer_graph, stages
 from core.plan.form import PlanRequest
+from core.plan.outline import Leaf, Partition
+from core.plan.program import program_of
+from core.plan.whole_layers import divided, joined, refuse_splitting
 
 
-def pipeline(model: Model, request: PlanRequest, costs: Costs) -> Draft:
+def pipeline(model: Model, request: PlanRequest, costs: Costs) -> Partition:
     """PlanError when the cuts do not suit the nodes or the model; without cuts they are balanced by cost."""
+    refuse_splitting(request)
     layers = len(model.layers(request.micro_batch))
     cuts = request.cuts if request.cuts is not None else _balanced(model, request, costs)
     _check(cuts, len(request.nodes), layers)
@@ -26,13 +30,14 @@ def pipeline(model: Model, request: PlanRequest, costs: Costs) -> Draft:
     at = {cut.position: cut.recomputed for cut in model.cuts(request.micro_batch)}
     bounds = (0, *cuts, layers)
     fragments = stages(graph, bounds, ((), *(at[position] for position in cuts)))
-    parts = tuple(
-        Part(node, fragment, _label(first, last), stage=stage)
+    leaves = tuple(
+        Leaf(node, program_of(model, graph, fragment, request.micro_batch), _label(first, last), stage=stage)
         for stage, (node, fragment, (first, last)) in enumerate(
             zip(request.nodes, fragments, pairwise(bounds), strict=True)
         )
     )
-    return Draft(graph, parts, cuts, tuple(_notes(model, request, fragments)))
+    division = divided(graph, leaves, fragments, "whole", lambda _: 1.0)
+    return Partition(leaves, joined(graph, fragments), division, cuts, tuple(_notes(model, request, fragments)))
 
 
 def _balanced(model: Model, request: PlanRequest, costs: Costs) -> tuple[int, ...]:

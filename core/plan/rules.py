@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from itertools import combinations
+from math import prod
 
-from core.plan.form import CLIENT, Plan, Port, Route, Shard, ShardId
+from core.plan.form import CLIENT, Plan, Port, Route, Shard, ShardId, Slice
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -22,14 +25,21 @@ def broken_rules(plan: Plan) -> Iterator[str]:
     """One sentence for each rule that is broken."""
     shards = {shard.id: shard for shard in plan.shards}
     yield from _identities(plan)
-    known = [r for r in plan.routes if {r.producer, r.consumer} <= {CLIENT, *shards}]
+    ends = {CLIENT, *shards}
+    known = []
     for route in plan.routes:
-        if route not in known:
+        if route.producer in ends and route.consumer in ends:
+            known.append(route)
+            yield from _ends_of(route, shards)
+        else:
             yield f"{route} joins an unknown shard"
+    arriving: dict[ShardId, list[str]] = defaultdict(list)
+    leaving: dict[ShardId, set[str]] = defaultdict(set)
     for route in known:
-        yield from _ends_of(route, shards)
+        arriving[route.consumer].append(route.target)
+        leaving[route.producer].add(route.tensor)
     for shard in plan.shards:
-        yield from _ports_of(shard, known)
+        yield from _ports_of(shard, Counter(arriving[shard.id]), leaving[shard.id])
     yield from _order(plan, known)
     yield from _replicas(plan, known)
 
@@ -60,20 +70,55 @@ def _ends_of(route: Route, shards: dict[ShardId, Shard]) -> Iterator[str]:
         yield f"shard {producer.id} has no output {route.tensor!r}"
     if consumer and target is None:
         yield f"shard {consumer.id} has no input {route.target!r}"
-    if source and target and not _agree(source, target):
-        yield f"{source} does not fit {target}"
+    if source:
+        yield from _slices_of(route, source)
+    if source and target and not _agree(_cut(source, route), target):
+        yield f"{source} does not fit {target}" + (f" after {route.slices}" if route.slices else "")
+    if route.at and consumer:
+        yield f"{route} says where its piece belongs, but only the client puts pieces together"
+    if route.at and source:
+        yield from _place_of(route, _cut(source, route))
     if producer and consumer and producer.replica != consumer.replica:
         yield f"{route} joins replicas {producer.replica} and {consumer.replica}"
 
 
-def _ports_of(shard: Shard, routes: list[Route]) -> Iterator[str]:
+def _slices_of(route: Route, source: Port) -> Iterator[str]:
+    axes = [one.axis for one in route.slices]
+    if axes != sorted(set(axes)):
+        yield f"{route} does not cut axes in increasing order, each once"
+    for one in route.slices:
+        if source.shape is None or not 0 <= one.axis < len(source.shape):
+            yield f"{route} cuts axis {one.axis}, which {source} does not have"
+            continue
+        size = source.shape[one.axis]
+        if not 0 <= one.start < one.stop or size is None or one.stop > size:
+            yield f"{route} cuts {one.start}-{one.stop} out of axis {one.axis} of {source}"
+
+
+def _place_of(route: Route, piece: Port) -> Iterator[str]:
+    for one in route.at:
+        size = piece.shape[one.axis] if piece.shape is not None and 0 <= one.axis < len(piece.shape) else None
+        if one.start < 0 or size != one.stop - one.start:
+            yield f"{route} puts {piece} where only {one.stop - one.start} indices of axis {one.axis} are"
+
+
+def _cut(port: Port, route: Route) -> Port:
+    """What travels of ``port``."""
+    if port.shape is None:
+        return port
+    shape = list(port.shape)
+    for one in route.slices:
+        if 0 <= one.axis < len(shape):
+            shape[one.axis] = one.stop - one.start
+    return Port(port.name, port.dtype, tuple(shape))
+
+
+def _ports_of(shard: Shard, fed: Counter[str], read: set[str]) -> Iterator[str]:
     if not shard.inputs:
         yield f"shard {shard.id} has no input, so nothing would ever start it"
-    fed = Counter(route.target for route in routes if route.consumer == shard.id)
     for port in shard.inputs:
         if fed[port.name] != 1:
             yield f"input {port.name!r} of shard {shard.id} is fed by {fed[port.name]} routes"
-    read = {route.tensor for route in routes if route.producer == shard.id}
     for port in shard.outputs:
         if port.name not in read:
             yield f"nobody reads output {port.name!r} of shard {shard.id}"
@@ -95,29 +140,48 @@ def _order(plan: Plan, routes: list[Route]) -> Iterator[str]:
     for shard in plan.shards:
         if shard.id not in useful:
             yield f"nothing of shard {shard.id} reaches the client"
-    waiting = {shard.id: feeds[shard.id] - {CLIENT} for shard in plan.shards}
-    while ready := [shard_id for shard_id, needs in waiting.items() if not needs]:
-        for shard_id in ready:
-            del waiting[shard_id]
-        waiting = {shard_id: needs - set(ready) for shard_id, needs in waiting.items()}
-    if waiting:
-        yield f"shards {sorted(waiting)} wait for one another"
+    try:
+        tuple(TopologicalSorter({shard.id: feeds[shard.id] - {CLIENT} for shard in plan.shards}).static_order())
+    except CycleError as error:
+        yield f"shards {sorted(set(error.args[1]))} wait for one another"
 
 
 def _replicas(plan: Plan, routes: list[Route]) -> Iterator[str]:
-    """Every replica is a whole dataflow: it gives the client the same outputs, each once."""
-    given: dict[int, Counter[str]] = {shard.replica: Counter() for shard in plan.shards}
+    """Every replica is a whole dataflow: it gives the client the same outputs, each once, whole or in pieces."""
+    given: dict[int, dict[str, list[Route]]] = {shard.replica: defaultdict(list) for shard in plan.shards}
     replica_of = {shard.id: shard.replica for shard in plan.shards}
     for route in routes:
         if route.consumer == CLIENT and route.producer != CLIENT:
-            given[replica_of[route.producer]][route.target] += 1
+            given[replica_of[route.producer]][route.target].append(route)
     if sorted(given) != list(range(len(given))):
         yield f"replicas are numbered {sorted(given)}"
-    every = {name for names in given.values() for name in names}
+    every = sorted({name for names in given.values() for name in names})
     for replica, names in given.items():
-        wrong = sorted(name for name in every if names[name] != 1)
+        wrong = [name for name in every if not _once([route.at for route in names.get(name, ())])]
         if wrong:
             yield f"replica {replica} does not give {wrong} exactly once"
+
+
+def _once(places: list[tuple[Slice, ...]]) -> bool:
+    """Whether pieces at these places make one tensor, without gap or overlap as far as can be told."""
+    if len(places) == 1 and not places[0]:
+        return True
+    if not places or any(not place for place in places):
+        return False
+    sizes: dict[int, int] = {}
+    for one in (one for place in places for one in place):
+        sizes[one.axis] = max(one.stop, sizes.get(one.axis, 0))
+    boxes = []
+    for place in places:  # an axis that a piece does not name it has all of
+        bounds = {axis: (0, size) for axis, size in sizes.items()} | {one.axis: (one.start, one.stop) for one in place}
+        boxes.append(tuple(bounds[axis] for axis in sorted(sizes)))
+    if any(_overlap(one, other) for one, other in combinations(boxes, 2)):
+        return False
+    return sum(prod(stop - start for start, stop in box) for box in boxes) == prod(sizes.values())
+
+
+def _overlap(one: tuple[tuple[int, int], ...], other: tuple[tuple[int, int], ...]) -> bool:
+    return all(a < d and c < b for (a, b), (c, d) in zip(one, other, strict=True))
 
 
 def _port(ports: tuple[Port, ...], name: str) -> Port | None:

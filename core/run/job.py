@@ -43,8 +43,8 @@ class InputEnded(Struct, frozen=True):
 
 class ResultsArrived(Struct, frozen=True):
     seq: int
-    outputs: tuple[str, ...]
-    """Model outputs that arrived in one message."""
+    pieces: tuple[str, ...]
+    """Names of the outputs, or of the pieces of outputs, that arrived in one message."""
 
 
 class ShardBroke(Struct, frozen=True):
@@ -85,7 +85,7 @@ class Dispatch(Struct, frozen=True):
 
 
 class Complete(Struct, frozen=True):
-    """All results of ``seq`` are in; its inputs can be let go."""
+    """All results of ``seq`` are in, as ``replica`` gives them; its inputs can be let go."""
 
     seq: int
     replica: int
@@ -111,9 +111,9 @@ Effect = ReadInput | Dispatch | Complete | Deliver | Finish | Fail
 class _Flight:
     __slots__ = ("missing", "replica")
 
-    def __init__(self, replica: int, outputs: frozenset[str]) -> None:
+    def __init__(self, replica: int, pieces: frozenset[str]) -> None:
         self.replica = replica
-        self.missing = set(outputs)
+        self.missing = set(pieces)
 
 
 class Job:
@@ -121,13 +121,16 @@ class Job:
 
     Args:
         replica_nodes: for each replica, the nodes that its micro-batches pass.
-        outputs: names of all model outputs, one result each per micro-batch.
+        pieces: for each replica, the names of all that makes up the results of one micro-batch: one for each output, or
+            for each piece of one. What has the same name is the same from whichever replica it comes.
         credit: unfinished micro-batches allowed per replica.
     """
 
-    def __init__(self, replica_nodes: Sequence[frozenset[NodeId]], outputs: frozenset[str], credit: int) -> None:
+    def __init__(
+        self, replica_nodes: Sequence[frozenset[NodeId]], pieces: Sequence[frozenset[str]], credit: int
+    ) -> None:
         self._nodes = list(replica_nodes)
-        self._outputs = outputs
+        self.pieces = tuple(pieces)
         self._credits = dict.fromkeys(range(len(replica_nodes)), credit)
         self._window = max(MIN_WINDOW, WINDOW_PER_CREDIT * credit * len(replica_nodes))
         self._flights: dict[int, _Flight] = {}
@@ -166,8 +169,8 @@ class Job:
 
     def _react(self, event: Event) -> Iterator[Effect]:
         match event:
-            case ResultsArrived(seq, outputs):
-                yield from self._results(seq, outputs)
+            case ResultsArrived(seq, pieces):
+                yield from self._results(seq, pieces)
             case InputRead():
                 self._reading = False
                 self._orphans.append(self._next_seq)
@@ -194,11 +197,11 @@ class Job:
             case StopRequested():
                 yield self._fail(Cancelled("The run was stopped."))
 
-    def _results(self, seq: int, outputs: tuple[str, ...]) -> Iterator[Effect]:
+    def _results(self, seq: int, pieces: tuple[str, ...]) -> Iterator[Effect]:
         flight = self._flights.get(seq)
         if flight is None:
             return
-        flight.missing.difference_update(outputs)
+        flight.missing.difference_update(pieces)
         if flight.missing:
             return
         del self._flights[seq]
@@ -220,7 +223,7 @@ class Job:
             seq = self._orphans.popleft()
             again = seq in self._flights
             self._credits[replica] -= 1
-            self._flights[seq] = _Flight(replica, self._outputs)
+            self._flights[seq] = _Flight(replica, self.pieces[replica])
             yield Dispatch(seq, replica, again)
         wanted = not (self._ended or self._reading or self._orphans)
         if wanted and self._freest() is not None and self._next_seq - self._next_delivery < self._window:

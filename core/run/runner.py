@@ -20,7 +20,9 @@ from core.cluster.deployment import Deployment
 from core.cluster.events import ClusterEvent, NodeChanged
 from core.cluster.links import DataLinks, Results
 from core.cluster.node import CONNECTED
-from core.plan.form import CLIENT, NodeId, Plan
+from core.plan.form import NodeId
+from core.run.credit import default_in_flight
+from core.run.fixed import fixed_items, whole_batch
 from core.run.job import (
     Complete,
     Deliver,
@@ -55,11 +57,6 @@ KEPT_BYTES = 128 * 2**20
 MISSING_SECONDS = 15.0
 
 
-def default_in_flight(plan: Plan) -> int:
-    """Micro-batches per replica that keep every stage busy: one computing and one waiting for each."""
-    return 2 * (1 + max(shard.stage for shard in plan.shards))
-
-
 def run_job(
     deployment: Deployment,
     source: Source,
@@ -84,7 +81,8 @@ def run_job(
         Cancelled: ``cancel`` was set.
         SourceError, SinkError: reading or writing failed.
     """
-    runner = _Runner(deployment, source, sink, in_flight or default_in_flight(deployment.plan), repeat)
+    credit = in_flight or default_in_flight(deployment.plan, _memory(deployment))
+    runner = _Runner(deployment, source, sink, credit, repeat)
     try:
         runner.run(progress, cancel)
     finally:
@@ -103,10 +101,13 @@ class _Runner:
         self._number = secrets.randbits(30)
         replicas = [frozenset(s.node for s in self._plan.shards if s.replica == r) for r in range(self._plan.replicas)]
         self._replicas = replicas
-        outputs = frozenset(route.target for route in self._plan.routes if route.consumer == CLIENT)
-        self._job = Job(replicas, outputs, credit)
+        self._fixed_items = fixed_items(self._plan)
+        self._job = Job(replicas, deployment.outputs.names, credit)
         self._held: dict[int, Batch] = {}
         self._partial: dict[int, dict[str, Array]] = {}
+        """Results of unfinished micro-batches by their name on the wire."""
+        self._results: dict[int, dict[str, Array]] = {}
+        """The model's outputs of finished micro-batches whose turn has not come."""
         self._sent_at: dict[int, float] = {}
         self._error: BaseException | None = None
         self._news: collections.deque[Event] = collections.deque()
@@ -176,8 +177,8 @@ class _Runner:
             shard = self._plan.shard(arrived.shard)
             where = f"{shard.label} on {self._name(shard.node)}"
             self._tell(ShardBroke(arrived.seq, f"{where} failed: {arrived.message}"))
-        elif arrived.seq in self._held:
-            self._partial[arrived.seq].update(arrived.outputs)
+        elif (partial := self._partial.get(arrived.seq)) is not None:
+            partial.update(arrived.outputs)
             self._tell(ResultsArrived(arrived.seq, tuple(arrived.outputs)))
 
     def _name(self, node: NodeId) -> str:
@@ -199,11 +200,12 @@ class _Runner:
                 self._sent_at[seq] = time.perf_counter()
                 self._links.send(self._number, seq, replica, self._held[seq].feed)
             case Complete(seq, replica):
+                self._results[seq] = self._deployment.outputs.join(replica, self._partial.pop(seq))
                 now, rows = time.perf_counter(), self._held[seq].rows
                 self._metrics.completed(now, rows, now - self._sent_at.pop(seq))
                 self._use.credit(self._replicas[replica], rows)
             case Deliver(seq):
-                self._sink.write(self._partial.pop(seq), self._held.pop(seq))
+                self._sink.write(self._results.pop(seq), self._held.pop(seq))
             case Fail(error):
                 self._error = error
             case Finish():
@@ -215,7 +217,7 @@ class _Runner:
         self._ahead = None
         if batch is None:
             return InputEnded()
-        self._held[self._job.next_seq] = batch
+        self._held[self._job.next_seq] = whole_batch(batch, self._fixed_items)
         return InputRead()
 
     def _progress(self, now: float) -> RunProgress:
@@ -256,6 +258,12 @@ class _Runner:
             throughput_series=per_second(metrics.completions, metrics.started),
             notes=(*plan.notes, *lost),
         )
+
+
+def _memory(deployment: Deployment) -> dict[NodeId, int]:
+    """What the agent of each node of the plan may use."""
+    nodes = [deployment.cluster.node(node) for node in deployment.nodes]
+    return {node.id: node.info.memory_limit for node in nodes if node.info is not None}
 
 
 def _lost(node: NodeId, name: str, reason: str) -> NodeWasLost:

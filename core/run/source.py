@@ -115,7 +115,7 @@ class RowSource(Source):
             stop = min(start + size, self.items)
             feed = {name: _sendable(array) for name, array in self._read(start, stop).items()}
             if self._fixed and stop - start < size:
-                feed = {name: _filled_up(array, size) for name, array in feed.items()}
+                feed = {name: filled_up(array, size) for name, array in feed.items()}
             yield Batch(feed, stop - start, start, self._names(start, stop), self._whole)
 
 
@@ -228,6 +228,6 @@ def _sendable(array: Array) -> Array:
     return np.asarray(array, native, order="C")
 
 
-def _filled_up(array: Array, size: int) -> Array:
+def filled_up(array: Array, size: int) -> Array:
     """The last row again until there are ``size``."""
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])

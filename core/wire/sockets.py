@@ -68,6 +68,11 @@ class Listener:
         opened.add(self)
         self.port = int(cast(bytes, socket.last_endpoint).decode().rpartition(":")[2])
 
+    @property
+    def waiting(self) -> bool:
+        """A message can be received."""
+        return bool(cast(int, self._socket.get(_EVENTS)) & _POLLIN)
+
     def recv(self) -> Received | None:
         """The next message, or None when there is none now."""
         socket = self._socket

@@ -15,6 +15,7 @@ from core.run.report import RunProgress, RunReport
 from core.wire.messages import Telemetry
 from gui.bridge import Bridge, Phase
 from gui.inspector import Inspection
+from gui.shard_words import items_per_s, shards_words
 from gui.theme import M, Theme
 from gui.widgets import units
 from gui.widgets.adversity import AdversityPanel
@@ -77,7 +78,7 @@ class MonitorPage(Page):
             plots.addWidget(plot, index // 3, index % 3)
             plots.setColumnStretch(index % 3, 1)
         self._timeline = StageTimeline(self._bridge)
-        stages = Card(tr("Stage time line"), tr("each block is one micro-batch"), margin=M)
+        stages = Card(tr("Stage time line"), tr("each block is a step of one micro-batch"), margin=M)
         stages.body.addWidget(self._timeline, 1)
         adversity = Card(tr("Adversity"), margin=M)
         controls = QScrollArea()
@@ -250,14 +251,14 @@ class MonitorPage(Page):
         for node_id in deployment.nodes:
             telemetry = self._bridge.telemetry.get(node_id) if self._is_fresh(node_id) else None
             rows.append((self._bridge.name_of(node_id), None))
-            rows.append((tr("Runs"), ", ".join(shard.label for shard in plan.on_node(node_id))))
+            rows.append((tr("Runs"), shards_words(plan.on_node(node_id))))
             busy = sum(load.busy for load in telemetry.shards) if telemetry else None
             if node_id in expected:
                 share = units.percent(expected[node_id].share)
                 rows.append((tr("Busy"), tr("{0}, predicted {1}").format(units.percent(busy), share)))
             else:
                 rows.append((tr("Busy"), units.percent(busy)))
-            items = sum(load.items_per_s for load in telemetry.shards) if telemetry else None
+            items = items_per_s(telemetry.shards) if telemetry else None
             rows.append((tr("Items/s"), units.quantity(items)))
             rows.append((tr("Memory"), units.nbytes(telemetry.process_memory if telemetry else None)))
         going = self._bridge.phase in {Phase.RUNNING, Phase.STOPPING}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QSplitter, QStackedWidget, QWidget
@@ -18,6 +19,9 @@ from gui.widgets.doctor import DoctorDialog
 from gui.widgets.node_table import NodeTable
 from gui.widgets.states import state_meaning, state_word
 from gui.widgets.topology import TopologyView
+
+SHARDS_NAMED: Final = 8
+"""Steps of a node that the inspector lists."""
 
 
 class NodesPage(Page):
@@ -197,8 +201,10 @@ class NodesPage(Page):
             rows.append((tr("Power"), tr("{0} W").format(f"{telemetry.power:.1f}")))
         rows += [
             (load.label, tr("busy {0}, {1} items/s").format(units.percent(load.busy), units.quantity(load.items_per_s)))
-            for load in telemetry.shards
+            for load in telemetry.shards[:SHARDS_NAMED]
         ]
+        if len(telemetry.shards) > SHARDS_NAMED:
+            rows.append((tr("More steps"), str(len(telemetry.shards) - SHARDS_NAMED)))
         return rows
 
     # ------------------------------------------------------------ questions

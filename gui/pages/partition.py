@@ -7,24 +7,33 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from PySide6.QtGui import QKeySequence, QUndoStack
+from PySide6.QtGui import QKeySequence, QShowEvent, QUndoStack
 from PySide6.QtWidgets import QButtonGroup, QStackedWidget, QWidget
 
 from core.cost.types import Prediction
 from core.plan.form import NodeId, PlanRequest
 from core.run.report import RunReport
+from gui import nestings
 from gui import partition_view as view
 from gui.bridge import Bridge, Phase
 from gui.partition_plans import PartitionPlans
-from gui.partition_state import PIPELINE, SINGLE, STRATEGIES, PartitionState
+from gui.partition_state import HYBRID, PIPELINE, QUICK, SINGLE, SPATIAL, STRATEGIES, TENSOR, PartitionState
 from gui.partition_undo import Edit
+from gui.shares import WHOLE, with_one_at
 from gui.theme import XS, L, M, S
-from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
+from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row, set_look
+from gui.widgets.card_grid import CardGrid
 from gui.widgets.deploy_progress import DeployRows
+from gui.widgets.division_legend import DivisionLegend, Entry, form_entries
+from gui.widgets.division_model import Mark
+from gui.widgets.division_ribbon import DivisionRibbon
+from gui.widgets.division_words import kind_word, totals_words
 from gui.widgets.fields import spin_box
 from gui.widgets.node_budget import NodeBudget
 from gui.widgets.ribbon import Ribbon
+from gui.widgets.strategy_card import WIDTH as CARD_WIDTH
 from gui.widgets.strategy_card import StrategyCard
+from gui.widgets.strategy_options import StrategyOptions
 from gui.widgets.units import percent, seconds
 
 if TYPE_CHECKING:
@@ -32,6 +41,8 @@ if TYPE_CHECKING:
     from core.model.library import LibraryEntry
 
 MOST_ITEMS: Final = 4096
+SHARES_KEY: Final = MOST_ITEMS + 1
+"""Steps of a share that follow one another fast are one step of undo."""
 NO_MODEL, NO_NODES, READY = range(3)
 
 
@@ -40,7 +51,9 @@ class PartitionPage(Page):
 
     def __init__(self, bridge: Bridge) -> None:
         super().__init__(scroll=True)
-        self.set_head(self.tr("Partition"), self.tr("Who runs what: choose a strategy, then drag the cuts."))
+        self.set_head(
+            self.tr("Partition"), self.tr("Who runs what: choose a strategy, then drag its cuts or set its shares.")
+        )
         self._bridge = bridge
         self._state = PartitionState()
         self._undo = QUndoStack(self)
@@ -57,11 +70,11 @@ class PartitionPage(Page):
         self._build_tools()
         self._cards: dict[str, StrategyCard] = {}
         self._group = QButtonGroup(self)
-        cards = row(spacing=L)
         for strategy in STRATEGIES:
             card = self._cards[strategy] = StrategyCard(strategy, *view.strategy_words(strategy))
             self._group.addButton(card)
-            cards.addWidget(card, 1)
+        cards = CardGrid(tuple(self._cards.values()), CARD_WIDTH, M)
+        self._options = StrategyOptions()
         self._good, self._bad = Banner("good"), Banner("bad")
         self._good.tools.addWidget(
             button(self.tr("Run"), partial(self.wanted.emit, "run"), role="primary", icon="play")
@@ -82,6 +95,7 @@ class PartitionPage(Page):
                 self._bad,
                 self._deploying,
                 cards,
+                self._options,
                 self._build_ribbon(),
                 self._build_nodes(),
                 None,
@@ -138,15 +152,26 @@ class PartitionPage(Page):
         self._refusal = label("", "warn")
         self._legend = label("", "small")
         card.body.addWidget(self._ribbon)
+        self._divided = DivisionRibbon()
+        self._signs = DivisionLegend()
+        self._totals = label("", "small", wrap=True)
+        card.body.addWidget(self._divided)
+        self._about_division = QWidget()
+        self._about_division.setLayout(column(self._signs, self._totals, spacing=XS, margins=(S + XS, 0, S + XS, 0)))
+        card.body.addWidget(self._about_division)
         self._below = QWidget()
         self._below.setLayout(row(self._legend, None, self._refusal, spacing=M, margins=(S + XS, 0, S + XS, 0)))
         card.body.addWidget(self._below)
         return card
 
     def _build_nodes(self) -> Card:
-        card = Card(self.tr("Nodes"), self.tr("for each micro-batch; drag a node onto a stage to give it that stage"))
+        card = Card(self.tr("Nodes"), self.tr("for each micro-batch"))
+        self._nodes_hint = card.hint
         self._budget = NodeBudget()
         card.body.addWidget(self._budget)
+        self._by_speed = button(self.tr("Shares by speed"), self._share_by_speed, icon="balance")
+        self._by_speed.setToolTip(self.tr("Give each node a part of the work in proportion to its speed"))
+        card.tools.addWidget(self._by_speed)
         return card
 
     def _connect(self) -> None:
@@ -174,6 +199,12 @@ class PartitionPage(Page):
         self._ribbon.nodeDropped.connect(self._node_dropped)
         self._budget.toggled.connect(self._toggle)
         self._budget.moved.connect(self._move)
+        self._budget.shareSet.connect(self._share_set)
+        self._options.nestingChosen.connect(self._nesting_chosen)
+        self._options.tensorAxisChosen.connect(self._tensor_axis_chosen)
+        self._options.spatialAxisChosen.connect(self._spatial_axis_chosen)
+        self._divided.layerPicked.connect(self._inspect_layer)
+        self._divided.markPicked.connect(self._inspect_mark)
         self._items.valueChanged.connect(self._items_changed)
         self._undo.indexChanged.connect(self._show_undo)
 
@@ -208,6 +239,31 @@ class PartitionPage(Page):
         """Put the cuts back to where the slowest stage is fastest."""
         self._edit(self._state.with_cuts(None), self.tr("balance the cuts"))
 
+    def _nesting_chosen(self, text: str) -> None:
+        self._edit(self._state.with_nesting(text), self.tr("choose a nesting"))
+        self._refresh()
+
+    def _tensor_axis_chosen(self, axis: str) -> None:
+        self._edit(self._state.with_tensor_axis(axis or None), self.tr("choose an axis"))
+
+    def _spatial_axis_chosen(self, axis: str) -> None:
+        self._edit(self._state.with_spatial_axis(axis or None), self.tr("choose an axis"))
+
+    def _share_set(self, node_id: str, percent: int) -> None:
+        """One node's share is set; the rest of its group share out what is left."""
+        request, node = self._plans.asked.get(self._state.strategy), NodeId(node_id)
+        if request is None:
+            return
+        now = view.group_shares(self._bridge, request)
+        group = next((one for one in nestings.of_request(request).groups if node in one), ())
+        new = with_one_at({member: now[member] for member in group}, node, percent)
+        all_now = {member: share / WHOLE for member, share in (now | new).items()}
+        self._edit(self._state.with_shares(all_now), self.tr("set a share"), SHARES_KEY)
+        self._refresh()
+
+    def _share_by_speed(self) -> None:
+        self._edit(self._state.with_shares(None), self.tr("share by speed"))
+
     def _toggle(self, node_id: str) -> None:
         node = NodeId(node_id)
         if self._state.strategy == SINGLE:
@@ -240,20 +296,7 @@ class PartitionPage(Page):
 
     def choose(self, request: PlanRequest) -> None:
         """Show and ask for ``request``, as one edit that can be undone."""
-        state = self._state.seen(request.nodes)
-        others = frozenset(node for node in state.order if node not in request.nodes)
-        self._edit(
-            msgspec.structs.replace(
-                state,
-                strategy=request.strategy,
-                order=(*request.nodes, *(node for node in state.order if node in others)),
-                left_out=others if request.strategy != SINGLE else state.left_out,
-                alone=request.nodes[0] if request.strategy == SINGLE else state.alone,
-                micro_batch=request.micro_batch,
-                cuts=request.cuts,
-            ),
-            self.tr("choose a plan"),
-        )
+        self._edit(self._state.adopted(request), self.tr("choose a plan"))
 
     def _show_undo(self) -> None:
         self._undo_button.setEnabled(self._undo.canUndo())
@@ -273,13 +316,15 @@ class PartitionPage(Page):
             else self.tr("Few items: low latency. Many items: less time lost per item.")
         )
         self._undo.clear()
-        self._state = self._state.with_cuts(None).with_micro_batch(batch)
+        self._state = self._state.for_another_model(batch)
         self._good.clear()
         self._refresh()
 
     def _show_ribbon(self) -> None:
         profile = self._plans.profile()
-        self._ribbon.set_model(self._plans.ribbon, profile.total_seconds if profile else None)
+        total = profile.total_seconds if profile else None
+        self._ribbon.set_model(self._plans.ribbon, total)
+        self._divided.set_model(self._plans.ribbon, total)
 
     # ---------------------------------------------------------------- everything shown follows from the state
 
@@ -297,31 +342,80 @@ class PartitionPage(Page):
             self._deploy.setEnabled(False)
             return
         self._plans.read(self._state.micro_batch)
-        requests = self._plans.predict_all(self._state)
-        request = requests[self._state.strategy]
+        chosen = self._state.strategy
+        requests = self._plans.predict_all(self._state, divided=self.isVisible())
+        request = requests[chosen]
         if request is not None:
             bridge.setRequest(request)
+        self._show_options(request)
         self._show_cards(requests)
-        self._show(request, self._plans.predictions[self._state.strategy])
+        self._show(request, self._plans.predictions[chosen])
         self._show_scale(-1.0)
         self._show_phase()
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """What is divided is worked out when somebody looks."""
+        super().showEvent(event)
+        self._refresh()
+
+    def _show_options(self, request: PlanRequest | None) -> None:
+        """Fields that matter to the chosen strategy."""
+        state, usable = self._state, self._plans.usable()
+        hybrid = state.strategy == HYBRID
+        kinds = nestings.of_request(request).kinds if request is not None and state.strategy not in QUICK else set()
+        self._options.show_fields(
+            nesting=hybrid,
+            tensor=TENSOR in kinds or state.strategy == TENSOR,
+            spatial=SPATIAL in kinds or state.strategy == SPATIAL,
+        )
+        offered = nestings.fitting(len(state.chosen(usable)))
+        self._options.show_nesting(state.hybrid_text(usable), offered, self._plans.text_problem if hybrid else "")
+        self._options.show_axes(state.tensor_axis, state.spatial_axis)
+        self._nodes_hint.setText(
+            {
+                PIPELINE: self.tr("for each micro-batch; drag a node onto a stage to give it that stage"),
+                TENSOR: self.tr("for each micro-batch; shares are of the work of every layer"),
+                SPATIAL: self.tr("for each micro-batch; shares are of the work of every layer"),
+                HYBRID: self.tr("for each micro-batch; shares are of the work of a node's group"),
+            }.get(state.strategy, self.tr("for each micro-batch"))
+        )
+        self._by_speed.setVisible(request is not None and request.shares is not None)
+
     def _show_cards(self, requests: Mapping[str, PlanRequest | None]) -> None:
-        plans, bridge = self._plans, self._bridge
+        plans, bridge, state = self._plans, self._bridge, self._state
         best = view.fastest_strategy(plans.predictions)
         for strategy, card in self._cards.items():
-            request, prediction = requests[strategy], plans.predictions[strategy]
-            card.show_nodes([bridge.colour(node) for node in request.nodes] if request else [])
+            request = requests[strategy]
+            picture = view.picture_of(strategy, plans.lanes(strategy, request), plans.ribbon, plans.divisions[strategy])
+            card.show_picture(picture, bridge.colour)
+            if strategy == HYBRID:
+                card.show_text(request.strategy if request is not None else view.strategy_words(HYBRID)[1])
             card.show_figures(
-                view.card_figures(bridge, request, prediction, best=strategy == best, problem=plans.problems[strategy])
+                view.card_figures(
+                    bridge,
+                    strategy,
+                    request,
+                    plans.predictions[strategy],
+                    best=strategy == best,
+                    problem=plans.problems[strategy],
+                    working=strategy in plans.working,
+                    able=state.is_bent(strategy),
+                )
             )
 
     def _show(self, request: PlanRequest | None, prediction: Prediction | None) -> None:
         """Ribbon and rows of one request."""
+        divided = self._state.strategy not in QUICK
+        self._ribbon.setVisible(not divided)
+        self._divided.setVisible(divided)
+        self._about_division.setVisible(divided)
         nodes = view.ribbon_nodes(self._bridge, request, prediction) if request else []
-        pipeline = request is not None and request.strategy == PIPELINE
-        cuts = request.cuts if request is not None and request.cuts is not None else ()
-        self._ribbon.set_plan(nodes, cuts, pipeline=pipeline)
+        pipeline = request is not None and not divided and request.strategy == PIPELINE
+        if divided:
+            self._show_division()
+        else:
+            cuts = request.cuts if request is not None and request.cuts is not None else ()
+            self._ribbon.set_plan(nodes, cuts, pipeline=pipeline)
         self._balance.setVisible(pipeline and len(nodes) > 1)
         self._below.setVisible((pipeline and len(nodes) > 1) or bool(self._refusal.text()))
         self._legend.setVisible(pipeline and len(nodes) > 1)
@@ -330,6 +424,25 @@ class PartitionPage(Page):
                 self._bridge, self._state, request, prediction, len(self._plans.layers), self._plans.usable()
             )
         )
+
+    def _show_division(self) -> None:
+        """How the layers are divided, what the signs mean, and what it comes to."""
+        plans, bridge, strategy = self._plans, self._bridge, self._state.strategy
+        division = plans.divisions[strategy]
+        self._divided.set_division(division, bridge.colour, self._end_name)
+        if division is None:
+            self._signs.show_entries((), bridge.colour)
+            waiting = self.tr("Working out how the layers are divided…") if strategy in plans.working else ""
+            self._totals.setText(plans.problems[strategy] or waiting)
+        else:
+            kinds = [Entry(kind_word(kind), kind=kind) for kind in self._divided.kinds]
+            self._signs.show_entries([*form_entries(self._divided.forms, self._divided.nodes), *kinds], bridge.colour)
+            self._totals.setText(totals_words(division))
+        set_look(self._totals, "role", "bad" if plans.problems[strategy] else "small")
+
+    def _end_name(self, node: str) -> str:
+        """Of one end of a link."""
+        return self._bridge.name_of(node) if node else self.tr("this workstation")
 
     def _preview(self, cuts: tuple[int, ...]) -> None:
         """While a cut is dragged: predictions move with it; the plan changes when it is let go."""
@@ -341,7 +454,11 @@ class PartitionPage(Page):
         self._refusal.setText(problem)
         best = view.fastest_strategy({**self._plans.predictions, PIPELINE: prediction}) == PIPELINE
         self._cards[PIPELINE].show_figures(
-            view.card_figures(self._bridge, request, prediction, best=best, problem=problem)
+            view.card_figures(self._bridge, PIPELINE, request, prediction, best=best, problem=problem)
+        )
+        lanes = self._plans.lanes(PIPELINE, request)
+        self._cards[PIPELINE].show_picture(
+            view.picture_of(PIPELINE, lanes, self._plans.ribbon, None), self._bridge.colour
         )
         self._show(request, prediction)
 
@@ -378,12 +495,15 @@ class PartitionPage(Page):
         same = (
             deployment is not None
             and bridge.model is not None
-            and deployment.plan.request == bridge.request
+            and bridge.deployed_request == bridge.request
             and deployment.plan.model == bridge.model.sha256
         )
         self._deploy.setText(self.tr("Deploy changes") if deployment is not None and not same else self.tr("Deploy"))
+        problem = self._plans.problems.get(self._state.strategy, "")
         can = bridge.request is not None and bool(self._plans.usable()) and phase in {Phase.IDLE, Phase.DEPLOYED}
-        self._deploy.setEnabled(can and not same)
+        asked = self._plans.asked.get(self._state.strategy) is not None and not problem
+        self._deploy.setEnabled(can and asked and not same)
+        self._deploy.setToolTip(problem)
         if deployment is None:
             self._good.clear()
             return
@@ -407,4 +527,10 @@ class PartitionPage(Page):
 
     def _inspect_layer(self, index: int) -> None:
         plans = self._plans
-        self.inspected.emit(view.layer_inspection(plans.layers[index], plans.profile(), plans.cut_at(index)))
+        division = plans.divisions.get(self._state.strategy)
+        self.inspected.emit(
+            view.layer_inspection(plans.layers[index], plans.profile(), plans.cut_at(index), division, self._end_name)
+        )
+
+    def _inspect_mark(self, mark: Mark) -> None:
+        self.inspected.emit(view.mark_inspection(mark, self._plans.layers, self._end_name))

@@ -38,7 +38,7 @@ def set_look(widget: QWidget, name: str, value: object) -> None:
 
 
 def label(text: str = "", role: str = "", *, wrap: bool = False, selectable: bool = False) -> QLabel:
-    """A label with a role: title, heading, caption, small, figure, overline, good, warn, bad or plain."""
+    """A label with a role: title, heading, caption, small, figure, number, overline, good, warn, bad or plain."""
     made = QLabel(text)
     made.setTextFormat(Qt.TextFormat.PlainText)
     if role:

@@ -21,13 +21,19 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from gui.shares import LEAST, WHOLE
 from gui.theme import XS, M, S, Theme
-from gui.widgets.basics import Dot, Kind, Pill, column, keep_icon, label, line, row
+from gui.widgets.basics import Dot, ElidedLabel, Kind, Pill, column, keep_icon, label, line, row
+from gui.widgets.fields import spin_box
 from gui.widgets.ribbon import NODE_MIME
 from gui.widgets.units import DASH
 
 BAR_WIDTH: Final = 84
 COLUMNS: Final = 7
+RUNS: Final = 2
+"""The column of what a node runs, and of its share."""
+RUNS_WIDTH: Final = 52
+SHARE_WIDTH: Final = 78
 
 
 class NodeBudgetRow(Struct, frozen=True):
@@ -41,6 +47,8 @@ class NodeBudgetRow(Struct, frozen=True):
     note: str
     """Under the name: its speed, or why it is not usable."""
     runs: str = ""
+    share: int = -1
+    """Per cent of its group's work, to be set; negative: the strategy gives no shares."""
     compute: str = DASH
     compute_share: float = -1.0
     sends: str = DASH
@@ -94,7 +102,7 @@ class NodeName(QWidget):
         self.dot = Dot()
         self.name = label("")
         self.note = label("", "small")
-        words = column(self.name, self.note, spacing=1)
+        words = column(None, self.name, self.note, None, spacing=1)
         self.setLayout(row(self.dot, words, None, spacing=S))
         self.setCursor(Qt.CursorShape.OpenHandCursor)
 
@@ -123,7 +131,12 @@ class _Cells:
         self.use = QCheckBox()
         self.use.setAccessibleName(owner.tr("Use {0}").format(node.name))
         self.name = NodeName(node.id)
-        self.runs = label("")
+        self.runs = ElidedLabel()
+        self.runs.setMinimumWidth(RUNS_WIDTH)
+        self.share = spin_box(LEAST, WHOLE, LEAST, owner.tr("Share of {0}, in per cent").format(node.name))
+        self.share.setSuffix(" %")
+        self.share.setFixedWidth(SHARE_WIDTH)
+        self.share.setToolTip(owner.tr("Part of the work of its group; the others share out what is left"))
         self.compute, self.compute_bar = label(DASH), ShareBar()
         self.sends = label(DASH)
         self.memory, self.memory_bar = label(DASH), ShareBar()
@@ -137,6 +150,7 @@ class _Cells:
             tool.setToolTip(words)
             tool.setAccessibleName(words)
         self.use.clicked.connect(lambda _on: owner.toggled.emit(node.id))
+        self.share.valueChanged.connect(lambda percent: owner.shareSet.emit(node.id, percent))
         self.up.clicked.connect(lambda: owner.moved.emit(node.id, -1))
         self.down.clicked.connect(lambda: owner.moved.emit(node.id, 1))
 
@@ -144,12 +158,18 @@ class _Cells:
         return (
             self.use,
             self.name,
-            column(self.runs, self.badge, spacing=2),
-            column(self.compute, self.compute_bar, spacing=XS),
+            column(None, self._runs_and_share(), self.badge, None, spacing=2),
+            column(None, self.compute, self.compute_bar, None, spacing=XS),
             self.sends,
-            column(self.memory, self.memory_bar, spacing=XS),
+            column(None, self.memory, self.memory_bar, None, spacing=XS),
             row(self.up, self.down, spacing=0),
         )
+
+    def _runs_and_share(self) -> QHBoxLayout:
+        both = row(spacing=S)
+        both.addWidget(self.runs, 1)
+        both.addWidget(self.share)
+        return both
 
     def fill(self, shown: NodeBudgetRow) -> None:
         self.use.setChecked(shown.chosen)
@@ -158,6 +178,10 @@ class _Cells:
         self.name.name.setText(shown.name)
         self.name.note.setText(shown.note)
         self.runs.setText(shown.runs)
+        self.share.setVisible(shown.share >= 0)
+        self.share.blockSignals(True)
+        self.share.setValue(shown.share)
+        self.share.blockSignals(False)
         self.compute.setText(shown.compute)
         self.sends.setText(shown.sends)
         self.memory.setText(shown.memory)
@@ -178,6 +202,8 @@ class NodeBudget(QWidget):
     toggled = Signal(str)
     moved = Signal(str, int)
     """Node id, steps: -1 up, 1 down."""
+    shareSet = Signal(str, int)
+    """Node id, per cent."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -185,12 +211,12 @@ class NodeBudget(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(M)
         self._grid.setVerticalSpacing(S)
-        for place, stretch in ((1, 3), (2, 2), (3, 4), (4, 2), (5, 4)):
+        for place, stretch in ((1, 3), (2, 4), (3, 4), (4, 2), (5, 4)):
             self._grid.setColumnStretch(place, stretch)
         self.setLayout(self._grid)
         self._ids: tuple[str, ...] = ()
         self._cells: dict[str, _Cells] = {}
-        self._headings: dict[int, QLabel] = {}
+        self._runs_heading: QLabel | None = None
 
     def show_rows(self, rows: Sequence[NodeBudgetRow]) -> None:
         """Fill in place; rows are laid out anew only when other nodes come or their order changes."""
@@ -200,6 +226,9 @@ class NodeBudget(QWidget):
             self._ids = ids
         for shown in rows:
             self._cells[shown.id].fill(shown)
+        if self._runs_heading is not None:
+            shares = any(shown.share >= 0 for shown in rows)
+            self._runs_heading.setText(self.tr("Runs, and its share") if shares else self.tr("Runs"))
 
     def cells(self, node_id: str) -> _Cells:
         """The widgets of a node's row."""
@@ -208,10 +237,20 @@ class NodeBudget(QWidget):
     def _lay_out(self, rows: Sequence[NodeBudgetRow]) -> None:
         focused = self._focused()
         clear_layout(self._grid)
-        headings = ("", self.tr("Node"), self.tr("Runs"), self.tr("Compute"), self.tr("Sends"), self.tr("Memory"))
+        headings = (
+            "",
+            self.tr("Node"),
+            self.tr("Runs"),
+            self.tr("Compute"),
+            self.tr("Sends"),
+            self.tr("Memory"),
+        )
         for place, text in enumerate(headings):
             if text:
-                self._grid.addWidget(label(text, "overline"), 0, place)
+                made = label(text, "overline")
+                self._grid.addWidget(made, 0, place)
+                if place == RUNS:
+                    self._runs_heading = made
         self._cells = {}
         for number, shown in enumerate(rows):
             self._grid.addWidget(line(), 2 * number + 1, 0, 1, COLUMNS)
@@ -226,7 +265,7 @@ class NodeBudget(QWidget):
     def _focused(self) -> tuple[str, str]:
         """Which control of which row has the focus, so that moving a row by key can go on."""
         for node_id, cells in self._cells.items():
-            for name in ("use", "up", "down"):
+            for name in ("use", "share", "up", "down"):
                 if getattr(cells, name).hasFocus():
                     return node_id, name
         return "", ""

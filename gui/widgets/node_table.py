@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
 
 from core.cluster.node import Node, NodeState
 from gui.bridge import Bridge
+from gui.shard_words import shards_words
 from gui.theme import Theme
 from gui.widgets import units
 from gui.widgets.states import KINDS, state_meaning, state_word
@@ -127,7 +128,7 @@ class NodeTableModel(QAbstractTableModel):
         deployment = self._bridge.deployment
         shards = deployment.plan.on_node(node.id) if deployment is not None else ()
         if shards and node.state is NodeState.BUSY:
-            return ", ".join(shard.label for shard in shards)
+            return shards_words(shards)
         if node.reason:
             return node.reason
         if node.state is NodeState.BUSY and node.owner:

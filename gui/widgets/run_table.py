@@ -70,6 +70,8 @@ class RunTableModel(QAbstractTableModel):
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole and column == NODES:
             return ", ".join(run.nodes)
+        if role == Qt.ItemDataRole.ToolTipRole and column == STRATEGY:
+            return run.strategy
         if role != Qt.ItemDataRole.DisplayRole:
             return None
         return (
@@ -96,7 +98,7 @@ class RunTable(QTableView):
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setAccessibleName(self.tr("Runs"))
         header = self.horizontalHeader()
-        for column, width in {WHEN: 170, MODEL: 130, STRATEGY: 100, ITEMS: 76, RATE: 84, LATENCY: 112}.items():
+        for column, width in {WHEN: 170, MODEL: 130, STRATEGY: 146, ITEMS: 76, RATE: 84, LATENCY: 112}.items():
             header.resizeSection(column, width)
         header.setSectionResizeMode(NODES, QHeaderView.ResizeMode.Stretch)
         self.selectionModel().selectionChanged.connect(lambda _in, _out: self.chosen.emit(self.chosen_ids()))

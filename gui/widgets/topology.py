@@ -26,11 +26,14 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QToolTip, QWidget
 
 from core.cluster.node import CONNECTED, Node, NodeState
-from core.plan.form import CLIENT
+from core.plan.division import Division
+from core.plan.form import CLIENT, Plan
 from gui.bridge import Bridge
 from gui.colours import blend
+from gui.shard_words import items_per_s, shards_words
 from gui.theme import L, M, S, Theme
 from gui.widgets import units
+from gui.widgets.division_model import link_bytes
 from gui.widgets.node_table import draw_pill
 from gui.widgets.states import state_meaning, state_word
 
@@ -55,6 +58,28 @@ class Link(NamedTuple):
     text: str
     label_at: QPointF
     broken: bool
+
+
+class Ways(NamedTuple):
+    """Who sends tensors to whom under a plan."""
+
+    fed: set[str]
+    """Nodes that exchange tensors with the client."""
+    pairs: tuple[tuple[str, str], ...]
+    """Nodes that send one another tensors, in either direction, each pair once."""
+
+
+def ways(plan: Plan) -> Ways:
+    """What the routes of ``plan`` say."""
+    node_of = {shard.id: str(shard.node) for shard in plan.shards}
+    to_client = [r for r in plan.routes if CLIENT in {r.producer, r.consumer}]
+    fed = {node_of[end] for r in to_client for end in (r.producer, r.consumer) if end != CLIENT}
+    between = [
+        sorted((node_of[r.producer], node_of[r.consumer]))
+        for r in plan.routes
+        if CLIENT not in {r.producer, r.consumer}
+    ]
+    return Ways(fed, tuple(dict.fromkeys((a, b) for a, b in between if a != b)))
 
 
 def place_cards(area: QRectF, count: int) -> list[QRectF]:
@@ -97,6 +122,10 @@ class TopologyView(QWidget):
         self._frames.setInterval(FRAME_MS)
         self._frames.timeout.connect(self._next_frame)
         self._dirty = True
+        self._ways_of: Plan | None = None
+        self._ways_known = Ways(set(), ())
+        self._planned_of: Division | None = None
+        self._planned_bytes: dict[tuple[str, str], int] = {}
         bridge.nodesChanged.connect(self._mark)
         bridge.nodeChanged.connect(self._mark)
         bridge.telemetryArrived.connect(self._mark)
@@ -157,9 +186,9 @@ class TopologyView(QWidget):
             start = QPointF(station.right(), station.top() + station.height() * share)
             end = QPointF(rect.left(), rect.center().y())
             links.append(self._link(node, start, end, rate))
-        for producer, consumer in self._between_nodes():
-            if producer in places and consumer in places:
-                links.append(self._stage_link(producer, places[producer], places[consumer]))
+        for one, other in self._between_nodes():
+            if one in places and other in places:
+                links.append(self._peer_link((one, other), places))
         return links
 
     def _link(self, node: Node, start: QPointF, end: QPointF, rate: float) -> Link:
@@ -176,40 +205,63 @@ class TopologyView(QWidget):
     def _link_colour(self, node: Node) -> QColor:
         return Theme.of().colour("bad") if node.state is NodeState.LOST else self._bridge.colour(node.id)
 
-    def _stage_link(self, producer: str, a: QRectF, b: QRectF) -> Link:
-        """Bulges out to the left of the cards, so that it never crosses one."""
+    def _peer_link(self, ends: tuple[str, str], places: dict[str, QRectF]) -> Link:
+        """Straight between cards next to one another; else it bulges out to the left, so that it crosses no card."""
+        upper, lower = sorted(ends, key=lambda node: (places[node].left(), places[node].top()))
+        a, b = places[upper], places[lower]
+        rate = self._rate(upper, lower) + self._rate(lower, upper)
+        planned = self._planned()
+        nbytes = planned.get((upper, lower), 0) + planned.get((lower, upper), 0)
+        text = self.tr("{0} a micro-batch").format(units.nbytes(nbytes)) if nbytes else ""
+        if rate > MOVING_BYTES_PER_S:
+            text = units.bits_per_s(rate)
+        between = [rect for rect in places.values() if rect.left() == a.left() and a.top() < rect.top() < b.top()]
+        if a.left() == b.left() and between:
+            out = 16.0 + 10.0 * len(between)
+            path = QPainterPath(a.center() - QPointF(a.width() / 2, 0))
+            end = b.center() - QPointF(b.width() / 2, 0)
+            path.cubicTo(path.currentPosition() - QPointF(out, 0), end - QPointF(out, 0), end)
+            return Link(path, self._bridge.colour(upper), rate, "", path.pointAtPercent(0.5), broken=False)
         start, end = QPointF(a.left() + 26, a.bottom()), QPointF(b.left() + 26, b.top())
-        if b.top() < a.top():
-            start, end = QPointF(a.left() + 26, a.top()), QPointF(b.left() + 26, b.bottom())
+        if a.left() != b.left():
+            start, end = QPointF(a.right(), a.center().y()), QPointF(b.left(), b.center().y())
         path = QPainterPath(start)
         path.lineTo(end)
+        at = (start + end) / 2
+        at += QPointF(QFontMetrics(Theme.of().font(-2)).horizontalAdvance(text) / 2 + 18, 0)
+        return Link(path, self._bridge.colour(upper), rate, text, at, broken=False)
+
+    def _planned(self) -> dict[tuple[str, str], int]:
+        """(from, to) -> bytes that the deployed plan sends for a micro-batch."""
+        division = self._bridge.deployed_division if self._bridge.deployment is not None else None
+        if division is not self._planned_of:
+            self._planned_of = division
+            self._planned_bytes = link_bytes(division) if division is not None else {}
+        return self._planned_bytes
+
+    def _rate(self, producer: str, consumer: str) -> float:
+        """Bytes/s from one node to another: its part, by plan, of all that the producer sends."""
         traffic = self._bridge.traffic.get(producer)  # type: ignore[call-overload]
-        rate = traffic.sent if traffic else 0.0
-        text = units.bits_per_s(rate) if rate > MOVING_BYTES_PER_S else ""
-        at = (start + end) / 2 + QPointF(44, 0)
-        return Link(path, self._bridge.colour(producer), rate, text, at, broken=False)
+        planned = self._planned()
+        whole = sum(size for (source, _), size in planned.items() if source == producer)
+        if traffic is None or not whole:
+            return 0.0
+        return float(traffic.sent * planned.get((producer, consumer), 0) / whole)
 
     def _fed_by_client(self) -> set[str] | None:
         """Nodes that exchange tensors with this workstation; None: no plan is deployed."""
-        deployment = self._bridge.deployment
-        if deployment is None:
-            return None
-        plan = deployment.plan
-        ends = {r.consumer for r in plan.routes if r.producer == CLIENT}
-        ends |= {r.producer for r in plan.routes if r.consumer == CLIENT}
-        return {plan.shard(s).node for s in ends if s != CLIENT}
+        return self._ways().fed if self._bridge.deployment is not None else None
 
     def _between_nodes(self) -> list[tuple[str, str]]:
-        deployment = self._bridge.deployment
-        if deployment is None:
-            return []
-        plan = deployment.plan
-        pairs = {
-            (plan.shard(r.producer).node, plan.shard(r.consumer).node): None
-            for r in plan.routes
-            if CLIENT not in {r.producer, r.consumer}
-        }
-        return [(a, b) for a, b in pairs if a != b]
+        """Pairs of nodes that send one another tensors, each once."""
+        return list(self._ways().pairs) if self._bridge.deployment is not None else []
+
+    def _ways(self) -> Ways:
+        """Of the deployed plan; read off its routes once, not ten times a second."""
+        plan = self._bridge.deployment.plan if self._bridge.deployment is not None else None
+        if plan is not self._ways_of:
+            self._ways_of, self._ways_known = plan, ways(plan) if plan is not None else Ways(set(), ())
+        return self._ways_known
 
     # ------------------------------------------------------------ painting
 
@@ -355,8 +407,8 @@ class TopologyView(QWidget):
         shards = deployment.plan.on_node(node.id) if deployment else ()
         if shards:
             telemetry = self._bridge.telemetry.get(node.id)
-            rate = sum(load.items_per_s for load in telemetry.shards) if telemetry else 0.0
-            parts = ", ".join(s.label for s in shards)
+            rate = items_per_s(telemetry.shards) if telemetry else 0.0
+            parts = shards_words(shards)
             return self.tr("{0} · {1} items/s").format(parts, units.quantity(rate)) if rate > 0 else parts
         if node.reason:
             return node.reason
@@ -407,9 +459,20 @@ class TopologyView(QWidget):
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             node = self._bridge.node(self._at(QPointF(event.pos())))
             words = f"{node.name}: {state_meaning(node.state)} {node.reason}".strip() if node else ""
+            words = "\n".join([words, *self._sends(node)]) if node else ""
             QToolTip.showText(event.globalPos(), words, self)
             return True
         return super().event(event)
+
+    def _sends(self, node: Node) -> list[str]:
+        """What the plan has a node send to each other, in words."""
+        links = [(target, size) for (source, target), size in self._planned().items() if source == node.id]
+        words = self.tr("{0} to {1} for a micro-batch")
+        name = self._bridge.name_of
+        return [
+            words.format(units.nbytes(size), name(target) if target else self.tr("this workstation"))
+            for target, size in links
+        ]
 
     def _choose(self, node_id: str) -> None:
         self.select(node_id)

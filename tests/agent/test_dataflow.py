@@ -23,7 +23,7 @@ from agent.dataflow import (
     TensorsArrived,
 )
 from core.errors import ProtocolError
-from core.plan.form import CLIENT, NodeId, Port, Route, Sha256, Shard, ShardId
+from core.plan.form import CLIENT, NodeId, Port, Route, Sha256, Shard, ShardId, Slice
 from core.wire.frames import decode_header, tensor_frames
 from core.wire.messages import ShardFailed, TensorMeta, Tensors
 
@@ -218,3 +218,71 @@ def test_a_plan_that_makes_no_sense(
 ) -> None:
     with pytest.raises(ProtocolError, match=words):
         Dataflow(HERE, OWNER, "d", 1, shards, routes, placement, 1000)
+
+
+CUT_ROUTES = (
+    Route(CLIENT, "x", ADD, "a"),
+    Route(FAR, "f", ADD, "b"),
+    Route(ADD, "s", NEXT, "s1", slices=(Slice(1, 1, 2),)),
+    Route(ADD, "d", NEXT, "d1"),
+    Route(ADD, "s", FAR, "low", slices=(Slice(0, 0, 2), Slice(1, 0, 1))),
+    Route(ADD, "s", FAR, "high", slices=(Slice(0, 1, 3),)),
+    Route(ADD, "d", CLIENT, "out", slices=(Slice(1, 0, 1),), at=(Slice(1, 4, 5),)),
+    Route(ADD, "d", CLIENT, "out", slices=(Slice(1, 1, 2),), at=(Slice(1, 8, 9),)),
+    Route(NEXT, "y", CLIENT, "other"),
+)
+
+
+def test_what_is_sent_is_cut_out_first() -> None:
+    flow = Dataflow(HERE, OWNER, "d", 1, SHARDS, CUT_ROUTES, PLACEMENT, 1 << 20)
+    arrive(flow, "a", 3, rows=3)
+    (run,) = arrive(flow, "b", 3, rows=3)
+    outputs = [np.arange(6, dtype=np.float32).reshape(3, 2), -np.arange(6, dtype=np.float32).reshape(3, 2)]
+    *sends, after = flow.handle(ShardRan(run, outputs, 0.001))
+    sent = {(send.node, name): array for send in sends for name, array, _ in send.arrays}
+    assert {key: array.tolist() for key, array in sent.items()} == {
+        (THERE, "low"): [[0], [2]],
+        (THERE, "high"): [[2, 3], [4, 5]],
+        (None, "out[1=4:5]"): [[0], [-2], [-4]],
+        (None, "out[1=8:9]"): [[-1], [-3], [-5]],
+    }
+    assert isinstance(after, Run)
+    assert after.feed["s1"].tolist() == [[1], [3], [5]]
+    assert after.feed["d1"] is outputs[1]
+
+
+def test_an_output_that_is_too_small_to_be_cut_fails_its_micro_batch_only() -> None:
+    flow = Dataflow(HERE, OWNER, "d", 1, SHARDS, CUT_ROUTES, PLACEMENT, 1 << 20)
+    for seq, rows in ((0, 2), (1, 3)):
+        arrive(flow, "a", seq, rows=rows)
+        (run,) = arrive(flow, "b", seq, rows=rows)
+        effects = flow.handle(ShardRan(run, [np.ones((rows, 2), np.float32)] * 2, 0.001))
+        if rows == 2:
+            (fail,) = (effect for effect in effects if isinstance(effect, Fail))
+            assert "has no part 1 to 3 of axis 0" in fail.failed.message
+            assert not any(isinstance(effect, Send | Run) for effect in effects)
+            assert flow.held == 0
+        else:
+            assert any(isinstance(effect, Run) for effect in effects)
+
+
+@pytest.mark.parametrize(
+    ("route", "words"),
+    [
+        (Route(ADD, "s", FAR, "z", slices=(Slice(2, 0, 1),)), "Field slices of 's', .* axis 2 of a tensor with 2 axes"),
+        (Route(ADD, "s", FAR, "z", slices=(Slice(1, 1, 1),)), "Field slices of 's', .* goes from 1 to 1 on axis 1"),
+        (Route(ADD, "s", FAR, "z", slices=(Slice(1, 0, 3),)), "Field slices of 's', .* goes to 3 on axis 1"),
+        (Route(ADD, "s", NEXT, "s1", slices=(Slice(1, 0, 3),)), "Field slices of 's', .* goes to 3 on axis 1"),
+        (Route(ADD, "s", FAR, "z", at=(Slice(0, 0, 3),)), "Field at of 's' is for the client"),
+        (Route(ADD, "s", CLIENT, "z", at=(Slice(0, 3, 3),)), "Field at of 's', .* goes from 3 to 3"),
+        (Route(ADD, "s", CLIENT, "other"), None),
+        (Route(ADD, "d", CLIENT, "out", at=(Slice(1, 4, 5),)), "to -1 twice"),
+    ],
+)
+def test_slices_that_make_no_sense(route: Route, words: str | None) -> None:
+    routes = tuple(r for r in CUT_ROUTES if r.target != route.target or r.consumer == CLIENT)
+    if words is None:
+        Dataflow(HERE, OWNER, "d", 1, SHARDS, (*routes, route), PLACEMENT, 1000)
+        return
+    with pytest.raises(ProtocolError, match=words):
+        Dataflow(HERE, OWNER, "d", 1, SHARDS, (*routes, route), PLACEMENT, 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def feed_file(folder: Path, items: int) -> tuple[Path, list[np.ndarray]]:
     return path, session.run(None, dict(feed))
 
 
-@pytest.mark.parametrize("strategy", ["single", "replicate", "pipeline"])
+@pytest.mark.parametrize("strategy", ["single", "replicate", "pipeline", "tensor", "spatial"])
 def test_run_gives_what_onnxruntime_gives(capsys: pytest.CaptureFixture[str], tmp_path: Path, strategy: str) -> None:
     inputs, expected = feed_file(tmp_path, 53)
     outputs = tmp_path / "outputs.npz"
@@ -126,14 +127,15 @@ def test_a_saved_plan_runs_again_and_is_refused_for_another_model(
 def test_plan_prints_shards_and_the_prediction(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "plan", MODEL, "--strategy", "pipeline", "--local", "2")
     assert code == 0
-    assert "cut before layer" in out
+    assert re.search(r"cut after layer (\d+)\n(.*\n)+local-1 +layers? (1-)?\1 ", out)
     assert "predicted:" in out
     assert "best node alone" in out
 
 
 def test_bench_shows_every_strategy_beside_its_prediction(capsys: pytest.CaptureFixture[str]) -> None:
     report = run_json(capsys, "bench", MODEL, "--local", "2", "--seconds", "0.2")
-    assert [row["strategy"] for row in report["results"]] == ["single", "replicate", "pipeline"]
+    assert [row["strategy"] for row in report["results"]] == ["single", "replicate", "pipeline", "tensor", "spatial"]
+    assert report["refused"] == []
     assert len({row["items"] for row in report["results"]}) == 1
     assert all(row["throughput"] > 0 and row["predicted_throughput"] > 0 for row in report["results"])
 
@@ -151,13 +153,58 @@ def test_nodes_by_address(capsys: pytest.CaptureFixture[str], own_home: Path) ->
         assert [node["name"] for node in report["nodes"]] == ["local-1", "local-2"]
 
 
+def test_bench_tells_what_a_model_cannot_take_beside_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(
+        capsys,
+        *("bench", "lstm", "--local", "2", "--seconds", "0.1"),
+        *("--strategy", "tensor", "--strategy", "spatial", "--strategy", "replicate ( 2 )"),
+    )
+    assert code == 0, err
+    rows = {line.split("  ")[0]: line for line in out.splitlines()[3:6]}
+    assert set(rows) == {"tensor", "replicate ( 2 )", "spatial"}
+    assert "cannot be run, see below" in rows["spatial"]
+    assert "spatial: Nothing of this model can be divided by spatial" in out.splitlines()[-1]
+    code, out, err = run(capsys, "bench", "lstm", "--local", "2", "--strategy", "spatial")
+    assert (code, out) == (2, "")
+    assert "Nothing of this model can be divided" in err
+
+
 BAD: list[tuple[Sequence[str], int, str]] = [
     (("run", "no-such-model", "--local", "1", "--input", "random:1"), 2, "no model 'no-such-model'"),
     (("run", MODEL, "--local", "1", "--input", "random:none"), 2, "random:N"),
     (("run", MODEL, "--local", "1", "--input", "no-such-file.npz"), 2, "no file or folder"),
     (("run", MODEL, "--local", "1", "--input", "random:1", "--output", "no-such-folder/y.npz"), 2, "no-such-folder"),
     (("run", MODEL, "--local", "1", "--input", "random:1", "--output", "y.txt"), 2, "ends in .npz or .csv"),
-    (("run", MODEL, "--local", "1", "--input", "random:1", "--strategy", "magic"), 2, "auto, single, replicate"),
+    (("run", MODEL, "--local", "1", "--input", "random:1", "--strategy", "magic"), 2, "expected single, replicate"),
+    (
+        ("plan", MODEL, "--local", "4", "--strategy", "replicate(2) > tesnor(2)"),
+        2,
+        "               ^^^^^^ Did you mean tensor?",
+    ),
+    (("plan", MODEL, "--local", "3", "--strategy", "replicate(2) > tensor(2)"), 2, "needs 4 nodes; 3 are given"),
+    (("plan", MODEL, "--node", "a:1", "--node", "b:1", "--strategy", "tensor(4)"), 2, "needs 4 nodes; 2 are given"),
+    (("plan", MODEL, "--local", "2", "--strategy", "tensor @ local-1, local-1"), 2, "local-1 is named twice"),
+    (("plan", MODEL, "--local", "2", "--strategy", "tensor @ local-1, lokal-2"), 2, "^ Did you mean local-2?"),
+    (("plan", MODEL, "--local", "2", "--strategy", "replicate", "--tensor-axis", "rows"), 2, "'replicate' has none"),
+    (("plan", MODEL, "--local", "2", "--strategy", "tensor", "--spatial-axis", "rows"), 2, "'tensor' has none"),
+    (("plan", MODEL, "--local", "2", "--tensor-axis", "rows"), 2, "auto decides that itself"),
+    (("plan", MODEL, "--local", "2", "--strategy", "tensor", "--tensor-axis", "up"), 2, "invalid choice"),
+    (("plan", MODEL, "--local", "2", "--strategy", "tensor", "--shares", "60,30"), 2, "add up to 90, not 100"),
+    (("plan", MODEL, "--local", "3", "--strategy", "tensor", "--shares", "60,40"), 2, "3 nodes; 2 shares are given"),
+    (("plan", MODEL, "--local", "2", "--strategy", "tensor", "--shares", "100,0"), 2, "more than 0 per cent, not 0"),
+    (("plan", MODEL, "--local", "2", "--strategy", "tensor", "--shares=-10,110"), 2, "more than 0 per cent, not -10"),
+    (
+        ("plan", MODEL, "--local", "2", "--strategy", "tensor", "--shares", "half,half"),
+        2,
+        "'half' in 'half,half' is not",
+    ),
+    (("bench", MODEL, "--local", "2", "--shares", "50,50"), 2, "--shares goes with --strategy"),
+    (("bench", MODEL, "--local", "2", "--strategy", "single", "--strategy", "tensor(3)"), 2, "needs 3 nodes"),
+    (
+        ("run", MODEL, "--local", "1", "--input", "random:1", "--plan", "p", "--shares", "100"),
+        2,
+        "a saved plan says that",
+    ),
     (("run", MODEL, "--local", "1", "--input", "random:1", "--plan", "no-such-plan"), 2, "cannot be read"),
     (("run", MODEL, "--local", "1"), 2, "--input"),
     (("run", MODEL, "--local", "0", "--input", "random:1"), 2, "from 1 to 64"),

@@ -10,6 +10,11 @@ def test_numbers_are_set_to_the_right_and_words_to_the_left() -> None:
     assert table.splitlines() == ["name         items", "pi-1             7", "workstation   1200"]
 
 
+def test_numbers_may_have_a_sign_and_a_unit_and_words_may_begin_with_a_number() -> None:
+    table = format_table(("share", "change", "of"), [("<0.1 %", "+5", "4 % of it"), ("12 %", "–", "all")])
+    assert table.splitlines() == [" share  change  of", "<0.1 %      +5  4 % of it", "  12 %       –  all"]
+
+
 def test_an_empty_table_is_its_headings() -> None:
     assert format_table(("name", "items"), []) == "name  items"
 

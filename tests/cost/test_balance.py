@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.cost.balance import NEAR_EQUAL, SEND_SECONDS, balanced_cuts, estimated_profile
+from core.cost.balance import NEAR_EQUAL, balanced_cuts, estimated_profile
+from core.cost.messages import SEND_SECONDS
 from core.cost.types import Profile
 from core.errors import PlanError
 from core.model.graph import Model

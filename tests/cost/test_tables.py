@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.cost.tables import tables
+from core.cost.tables import CLIENT, tables
 from core.model.reader import model_from_ir
 from core.plan.compile import compile_plan
 from tests.plan.models import WIDTH, chain, request, skipping
@@ -42,9 +42,29 @@ def test_activations_of_a_range_are_at_least_those_of_its_shard() -> None:
         assert known.activation_bytes(first, last) + handed_on >= shard.activation_bytes
 
 
-def test_flows_follow_the_routes() -> None:
+def test_traffic_follows_the_routes() -> None:
     known = tables(skipping(), 2)
-    flows = known.flows((0, 1, 2, 4, 6))
     item = 2 * ROW
-    assert [flow.received for flow in flows] == [item, item, item, 3 * item]  # z, a and d come to the last
-    assert [flow.sent for flow in flows] == [2 * item, 2 * item, item, item]
+    assert known.traffic((0, 1, 2, 4, 6)) == {
+        (CLIENT, 0): item,
+        (CLIENT, 3): item,  # z
+        (0, 1): item,
+        (0, 3): item,  # a, over two stages
+        (1, 2): item,
+        (1, CLIENT): item,  # b
+        (2, 3): item,
+        (3, CLIENT): item,
+    }
+
+
+def test_what_goes_the_same_way_adds_up() -> None:
+    known = tables(skipping(), 2)
+    item = 2 * ROW
+    assert known.traffic((0, 4, 6)) == {
+        (CLIENT, 0): item,
+        (CLIENT, 1): item,
+        (0, CLIENT): item,
+        (0, 1): 2 * item,
+        (1, CLIENT): item,
+    }
+    assert known.traffic((0, 6)) == {(CLIENT, 0): 2 * item, (0, CLIENT): 2 * item}

@@ -129,6 +129,47 @@ def test_a_lost_stage_ends_the_job_in_words(window: MainWindow, wait_for: Wait, 
 
 
 @pytest.mark.slow
+def test_layers_divided_over_two_agents_give_the_right_answers(
+    window: MainWindow, wait_for: Wait, errors: list[str]
+) -> None:
+    """From the page's card to results; the topology knows what the plan sends between the two."""
+    bridge = window.bridge
+    start(window, wait_for, 2)
+    bridge.openModel("digits-cnn")
+    wait_for(lambda: bridge.profile is not None, 40)
+    window.show_page("partition")
+    page = window.pages["partition"]
+    page._items.setValue(20)  # type: ignore[attr-defined]
+    page._cards["tensor"].click()  # type: ignore[attr-defined]
+    wait_for(lambda: bridge.prediction is not None and page._divided.marks(), 40)  # type: ignore[attr-defined]
+    page._deploy.click()  # type: ignore[attr-defined]
+    wait_for(lambda: (bridge.phase is Phase.DEPLOYED and bridge.deployment is not None) or errors, 40)
+    assert errors == []
+    assert bridge.verification is not None
+    assert bridge.verification.passed
+    assert bridge.deployed_prediction is not None
+    assert not page._deploy.isEnabled(), "what is shown is what is deployed"  # type: ignore[attr-defined]
+    topology = window.pages["nodes"]._topology  # type: ignore[attr-defined]
+    one, other = own(bridge)
+    assert topology._planned()[one, other] > 0
+    assert [sorted(pair) for pair in topology._between_nodes()] == [sorted((one, other))]
+    results: list[object] = []
+    reports: list[object] = []
+    bridge.resultsArrived.connect(results.extend)
+    bridge.runFinished.connect(reports.append)
+    assert bridge.entry is not None
+    bridge.run(str(bridge.entry.samples), repeat=2)
+    wait_for(lambda: reports or errors, 30)
+    assert errors == []
+    right = sum(int(r.outputs["logits/top_indices"][0]) == int(r.name.split("label")[1][0]) for r in results)  # type: ignore[attr-defined]
+    assert right > 0.9 * len(results) > 0
+    window.show_page("nodes")
+    window.grab()
+    bridge.release()
+    wait_for(lambda: bridge.phase is Phase.IDLE, 15)
+
+
+@pytest.mark.slow
 def test_plots_are_live_and_cheap(window: MainWindow, wait_for: Wait) -> None:
     """The GUI thread's own CPU time is looked at, which other work on the machine does not stretch."""
     start(window, wait_for, 3)

@@ -17,7 +17,7 @@ from core.run.report import Latency, RunReport
 from gui import partition_view as view
 from gui.bridge import Bridge
 from gui.pages.partition import NO_MODEL, NO_NODES, READY, PartitionPage
-from gui.partition_state import PIPELINE, REPLICATE, SINGLE, PartitionState
+from gui.partition_state import PIPELINE, QUICK, REPLICATE, SINGLE, PartitionState
 from gui.widgets.ribbon import NODE_MIME
 from tests.gui.pages import GIB, node_of, report_nodes
 
@@ -118,7 +118,7 @@ def test_without_a_model_or_nodes_the_page_says_what_to_do(
 
 
 def test_cards_predict_every_strategy_and_mark_one(ready: PartitionPage) -> None:
-    figures = {name: card._throughput.text() for name, card in ready._cards.items()}
+    figures = {name: ready._cards[name]._throughput.text() for name in QUICK}
     assert all(any(c.isdigit() for c in text) for text in figures.values()), figures
     assert [card._best.isHidden() for card in ready._cards.values()].count(False) == 1
     assert ready._cards[SINGLE]._verdict.text() == "On fast-one."
@@ -127,7 +127,7 @@ def test_cards_predict_every_strategy_and_mark_one(ready: PartitionPage) -> None
 def test_slower_than_one_node_is_said_in_words(bridge: Bridge) -> None:
     ids = report_nodes(bridge, "workshop", "fast-one")
     request = PlanRequest(PIPELINE, tuple(ids), 1, (3,))
-    figures = view.card_figures(bridge, request, prediction(50, 80, *ids), best=False)
+    figures = view.card_figures(bridge, PIPELINE, request, prediction(50, 80, *ids), best=False)
     assert figures.kind == "warn"
     assert figures.verdict.startswith("Slower than workshop alone, which does 80")
 
@@ -135,7 +135,8 @@ def test_slower_than_one_node_is_said_in_words(bridge: Bridge) -> None:
 def test_what_does_not_fit_is_said_with_figures(bridge: Bridge) -> None:
     small = node_of("small-board", memory=GIB // 2)
     bridge._on_event(NodeChanged(small))
-    figures = view.card_figures(bridge, PlanRequest(SINGLE, (small.id,), 1), prediction(50, 50, small.id), best=False)
+    request = PlanRequest(SINGLE, (small.id,), 1)
+    figures = view.card_figures(bridge, SINGLE, request, prediction(50, 50, small.id), best=False)
     assert figures.kind == "bad"
     assert figures.verdict == "Does not fit: small-board needs 1.0 GiB and may use 512 MiB."
 

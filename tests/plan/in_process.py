@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from core.plan.compile import CompiledPlan
-from core.plan.form import CLIENT, Port, Shard, ShardId
+from core.plan.form import CLIENT, Port, Shard, ShardId, Slice
 from core.plan.rules import validate_plan
 
 Array = npt.NDArray[Any]
@@ -28,20 +28,20 @@ class InProcessPlan:
         """Outputs by name, computed by the shards of one replica as their inputs come."""
         shards = {shard.id: shard for shard in self.plan.shards if shard.replica == replica}
         waiting: dict[ShardId, dict[str, Array]] = {shard_id: {} for shard_id in shards}
-        results: dict[str, Array] = {}
+        pieces: dict[str, list[tuple[tuple[Slice, ...], Array]]] = defaultdict(list)
         ready: deque[ShardId] = deque()
 
         def deliver(producer: ShardId, tensors: Mapping[str, Array]) -> None:
             for route in self.plan.routes:
                 if route.producer != producer:
                     continue
+                tensor = cut(tensors[route.tensor], route.slices)
                 if route.consumer == CLIENT:
-                    assert route.target not in results
-                    results[route.target] = tensors[route.tensor]
+                    pieces[route.target].append((route.at, tensor))
                 elif route.consumer in shards:
                     held = waiting[route.consumer]
                     assert route.target not in held
-                    held[route.target] = tensors[route.tensor]
+                    held[route.target] = tensor
                     if len(held) == len(shards[route.consumer].inputs):
                         ready.append(route.consumer)
 
@@ -53,7 +53,7 @@ class InProcessPlan:
             ran += 1
             deliver(shard.id, outputs)
         assert ran == len(shards), "some shard never had all its inputs"
-        return results
+        return {name: put_together(found) for name, found in pieces.items()}
 
     def _run(self, shard: Shard, feed: Mapping[str, Array]) -> dict[str, Array]:
         for port in shard.inputs:
@@ -81,6 +81,35 @@ class InProcessPlan:
         assert [entry.name for entry in session.get_inputs()] == [port.name for port in shard.inputs]
         assert [entry.name for entry in session.get_outputs()] == [port.name for port in shard.outputs]
         return session
+
+
+def cut(array: Array, slices: tuple[Slice, ...]) -> Array:
+    for one in slices:
+        assert 0 <= one.start < one.stop <= array.shape[one.axis]
+        array = array[(slice(None),) * one.axis + (slice(one.start, one.stop),)]
+    return np.ascontiguousarray(array) if slices else array
+
+
+def put_together(pieces: list[tuple[tuple[Slice, ...], Array]]) -> Array:
+    """The model's output from its pieces, which must cover it once."""
+    (at, first), *others = pieces
+    if not at:
+        assert not others, "an output came twice"
+        return first
+    shape = list(first.shape)
+    for axis in (one.axis for one in at):
+        shape[axis] = max(one.stop for place, _ in pieces for one in place if one.axis == axis)
+    whole = np.empty(shape, first.dtype)
+    covered = np.zeros(shape, np.int8)
+    for place, piece in pieces:
+        where = [slice(None)] * len(shape)
+        for one in place:
+            where[one.axis] = slice(one.start, one.stop)
+        assert whole[tuple(where)].shape == piece.shape
+        whole[tuple(where)] = piece
+        covered[tuple(where)] += 1
+    assert (covered == 1).all(), "the pieces of an output do not cover it once"
+    return whole
 
 
 def check_port(port: Port, array: Array) -> None:

@@ -16,7 +16,7 @@ from core.errors import PlanError
 from core.model.graph import Model
 from core.model.library import resolve_model
 from core.model.reader import open_model
-from core.plan.compile import STRATEGIES, CompiledPlan, compile_plan, micro_batch_for
+from core.plan.compile import STRATEGIES, CompiledPlan, compile_plan, micro_batch_for, outline_plan
 from core.plan.form import CLIENT, Plan, PlanRequest, Sha256
 from core.plan.verify import verify_outputs
 from tests.plan.in_process import InProcessPlan
@@ -176,7 +176,7 @@ class TestPipeline:
 class TestRequests:
     def test_unknown_strategy_lists_those_there_are(self) -> None:
         with pytest.raises(PlanError) as refused:
-            compile_plan(chain(2), request("tensor", 2))
+            compile_plan(chain(2), request("magic", 2))
         assert all(name in str(refused.value) for name in STRATEGIES)
 
     def test_a_node_twice(self) -> None:
@@ -202,6 +202,43 @@ class TestRequests:
         compiled = compile_plan(model, request("single", 1, batch=4))
         assert compiled.plan.shards[0].inputs[0].shape == (4, WIDTH)
         assert_right(model, compiled, items=4)
+
+    @pytest.mark.parametrize("strategy", ["single", "replicate", "pipeline"])
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"shares": (1.0,)}, "no shares"),
+            ({"tensor_axis": "rows"}, "no tensor axis"),
+            ({"spatial_axis": "rows"}, "no spatial axis"),
+        ],
+    )
+    def test_how_to_divide_layers_means_nothing_where_none_is(
+        self, strategy: str, given: dict[str, object], words: str
+    ) -> None:
+        asked = msgspec.structs.replace(request(strategy, 1), **given)
+        with pytest.raises(PlanError, match=words):
+            compile_plan(chain(2), asked)
+
+    def test_an_outline_writes_and_reads_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(helper_chain_bytes())
+        model = open_model(path)
+        found = outline_plan(model, request("pipeline", 2, cuts=(2,)))
+        compiled = compile_plan(model, request("pipeline", 2, cuts=(2,)))
+        assert [(part.id, part.node, part.label) for part in found.parts] == [
+            (shard.id, shard.node, shard.label) for shard in compiled.plan.shards
+        ]
+        assert found.routes == compiled.plan.routes
+        assert found.route_bytes == (2 * WIDTH * 4,) * 3
+        kinds = {(one.kind, one.tensor): one.links for one in found.division.exchanges}
+        first, second = node_ids(2)
+        size = 2 * WIDTH * 4
+        assert kinds == {
+            ("input", "x"): (("", first, size),),
+            ("hand-over", "r"): ((first, second, size),),
+            ("output", "y"): ((second, "", size),),
+        }
+        assert [[part.node for part in layer.parts] for layer in found.division.layers] == [[first], [first], [second]]
 
 
 class TestOddOutputs:

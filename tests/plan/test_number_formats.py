@@ -120,10 +120,11 @@ def test_compressed_weights_go_to_the_stage_that_reads_them() -> None:
     layers = model.layers(2)
     middle = next(layer.index for layer in layers if layer.op == "QuantizeLinear" and "p" in layer.outputs)
     asked = request("pipeline", 2, cuts=(middle,))
-    plan = compile_plan(model, asked).plan
+    compiled = compile_plan(model, asked)
+    plan = compiled.plan
     assert [[weight.name for weight in shard.weights] for shard in plan.shards] == [["w0"], ["w1"]]
     assert [port.name for port in plan.shards[1].inputs] == ["m"]
     known = tables(model, 2)
     for shard, (first, last) in zip(plan.shards, ((0, middle), (middle, len(layers))), strict=True):
         assert 0 <= known.weight_bytes(first, last) - shard.weight_bytes < 20  # scales stay in the graph
-    assert known.flows((0, middle, len(layers)))[0].sent == 2 * WIDE * 4
+    assert [one.nbytes for one in compiled.outline.division.exchanges if one.kind == "hand-over"] == [2 * WIDE * 4]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from core.plan.compile import compile_plan
-from core.plan.form import CLIENT, NodeId, Plan, Port, Route, Sha256, ShardId
+from core.plan.form import CLIENT, NodeId, Plan, Port, Route, Sha256, ShardId, Slice
 from core.plan.rules import broken_rules, validate_plan
 from tests.plan.models import request, skipping
 
@@ -71,6 +71,56 @@ def test_each_rule(breaks: Callable[[Plan], Plan], words: str) -> None:
     assert any(words in sentence for sentence in broken), broken
     with pytest.raises(ValueError, match="breaks its own rules"):
         validate_plan(breaks(good()))
+
+
+def in_pieces(plan: Plan, *pieces: tuple[tuple[Slice, ...], tuple[Slice, ...]]) -> Plan:
+    """Output "y", which is 20 wide, in pieces (slices, at) instead."""
+    (whole,) = (route for route in plan.routes if route.target == "y")
+    others = tuple(route for route in plan.routes if route is not whole)
+    return replace(plan, routes=(*others, *(replace(whole, slices=cut, at=at) for cut, at in pieces)))
+
+
+def part(start: int, stop: int, axis: int = 1) -> tuple[Slice, ...]:
+    return (Slice(axis, start, stop),)
+
+
+def test_pieces_that_cover_an_output() -> None:
+    validate_plan(in_pieces(good(), (part(0, 8), part(0, 8)), (part(8, 20), part(8, 20))))
+    validate_plan(in_pieces(good(), (part(0, 10), part(10, 20)), (part(10, 20), part(0, 10))))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        (((part(0, 8), part(0, 8)), (part(9, 20), part(9, 20))), "exactly once"),
+        (((part(0, 9), part(0, 9)), (part(8, 20), part(8, 20))), "exactly once"),
+        (((part(0, 8), part(0, 8)), ((), ())), "exactly once"),
+        (((part(0, 8), part(0, 8)), (part(8, 20, 0), part(8, 20, 0))), "exactly once"),
+        (((part(0, 21), ()),), "cuts 0-21 out of axis 1"),
+        (((part(5, 5), ()),), "cuts 5-5"),
+        (((part(0, 2, 0), ()),), "cuts 0-2 out of axis 0"),
+        (((part(0, 2, 2), ()),), "cuts axis 2"),
+        (((part(0, 8), part(0, 9)), (part(8, 20), part(9, 20))), "puts"),
+        (((part(0, 8) + part(0, 20, 0), ()),), "increasing order"),
+    ],
+)
+def test_pieces_that_do_not(pieces: tuple[tuple[tuple[Slice, ...], tuple[Slice, ...]], ...], words: str) -> None:
+    broken = list(broken_rules(in_pieces(good(), *pieces)))
+    assert any(words in sentence for sentence in broken), broken
+
+
+def test_slices_between_shards() -> None:
+    plan = good()
+    inner = next(index for index, route in enumerate(plan.routes) if CLIENT not in (route.producer, route.consumer))
+
+    def changed(**changes: object) -> list[str]:
+        routes = list(plan.routes)
+        routes[inner] = replace(routes[inner], **changes)
+        return list(broken_rules(replace(plan, routes=tuple(routes))))
+
+    assert changed(slices=part(0, 20)) == []
+    assert any("does not fit" in sentence for sentence in changed(slices=part(0, 10)))
+    assert any("only the client" in sentence for sentence in changed(at=part(0, 20)))
 
 
 def test_replicas_are_numbered_from_nought() -> None:

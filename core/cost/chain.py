@@ -1,0 +1,51 @@
+"""A replica whose nodes follow one another, worked out from sums alone: fast enough to follow a mouse.
+
+Only one micro-batch is played, for the latency. At steady state the slowest node sets the pace, unless those that may
+be under way are too few to keep it busy. ``core.cost.dataflow`` plays what this sums up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from core.cost.loads import Load, Replica, Setting
+from core.cost.messages import IN_FLIGHT, RUN_SECONDS
+from core.cost.network import Traffic, network_of
+from core.cost.simulation import latency
+from core.plan.form import NodeId
+
+
+def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -> Replica:
+    """Stage i, layers from one cut to the next, runs on ``nodes[i]``; without cuts the whole model on one node."""
+    known = setting.known
+    bounds = (0, *cuts, known.count)
+    again = ((), *(known.cuts[position - 1].recomputed for position in cuts))
+    traffic = [Traffic(*ends, nbytes) for ends, nbytes in known.traffic(bounds).items()]
+    costs = [setting.costs[node] for node in nodes]
+    seconds = [
+        sum(setting.layer_seconds[first:last]) + sum(setting.layer_seconds[layer] for layer in extra) + RUN_SECONDS
+        for (first, last), extra in zip(pairwise(bounds), again, strict=True)
+    ]
+    network = network_of(costs, list(enumerate(seconds)), traffic)
+    loads = tuple(
+        Load(
+            node=node,
+            compute_s=cost.compute_seconds(taken),
+            receive_s=cost.handling_seconds(len(received), sum(received)),
+            send_s=cost.handling_seconds(len(sent), sum(sent)),
+            sent_bytes=sum(sent),
+            waiting_bytes=sum(received) + sum(sent),
+            weight_bytes=known.weight_bytes(first, last, extra),
+            repacked_bytes=known.repacked_bytes(first, last),
+            live_bytes=known.activation_bytes(first, last),
+        )
+        for stage, (node, cost, taken, (first, last), extra) in enumerate(
+            zip(nodes, costs, seconds, pairwise(bounds), again, strict=True)
+        )
+        for received in ([one.nbytes for one in traffic if one.consumer == stage],)
+        for sent in ([one.nbytes for one in traffic if one.producer == stage],)
+    )
+    slowest = max(cost.cycle_seconds(load.compute_s, load.handling_s) for load, cost in zip(loads, costs, strict=True))
+    client, whole = network.client_seconds, latency(network)
+    return Replica(loads, min(1 / slowest, 1 / client, IN_FLIGHT * len(loads) / whole), whole, client)

@@ -1,0 +1,167 @@
+"""What any plan would do, before anything is deployed: its shards and routes are played event by event.
+
+Every replica is played by itself, and those that are alike only once; what all of them share, the workstation and the
+cores of machines, is taken into account afterwards (``core.cost.verdict``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from core.cost.balance import BYTE_SECONDS
+from core.cost.loads import Load, Replica, Setting, setting_of
+from core.cost.messages import IN_FLIGHT, RUN_SECONDS
+from core.cost.network import Traffic, network_of
+from core.cost.simulation import CLIENT as OUTSIDE
+from core.cost.simulation import Network, latency, rate
+from core.cost.types import Machine, Prediction, Profile
+from core.cost.verdict import prediction
+from core.errors import PlanError
+from core.model.graph import Model
+from core.plan.form import CLIENT, NodeId, ShardId
+from core.plan.graphs import REPACKED
+from core.plan.liveness import peak_bytes
+from core.plan.outline import Outline, Part
+from core.plan.program import Program
+
+
+def predict_outline(
+    profile: Profile,
+    outline: Outline,
+    model: Model,
+    speeds: Mapping[NodeId, float],
+    machines: Mapping[NodeId, Machine] = MappingProxyType({}),
+    *,
+    in_flight: int | None = None,
+) -> Prediction:
+    """What the plan outlined would do on nodes of these speeds (1.0: this workstation with one thread, also where
+    unknown), whatever its strategy.
+
+    ``machines`` says which nodes share the cores of one machine; a node that is not named has a machine to itself.
+    ``in_flight`` micro-batches may be unfinished in each replica; None: as many as the runner allows by itself.
+    PlanError when the profile is of another model, a speed is not above 0, or the outline is no plan: without shards,
+    with one on a node that the request does not name, or with one that never gets its inputs.
+    """
+    setting = setting_of(profile, model, outline.request, speeds, machines)
+    stages = 1 + max((part.stage for part in outline.parts), default=0)
+    under_way = in_flight if in_flight is not None else IN_FLIGHT * stages
+    if under_way < 1:
+        raise PlanError(f"At least one micro-batch must be under way at a time, not {under_way}.")
+    played: dict[Network, tuple[float, float]] = {}
+    replicas = []
+    for network, loads in _Flow(setting, outline).replicas():
+        if network not in played:
+            try:
+                played[network] = rate(network, under_way), latency(network)
+            except ValueError as error:
+                raise PlanError(f"This plan never comes to an end: {error}.") from error
+        each, whole = played[network]
+        replicas.append(Replica(loads, each, whole, network.client_seconds))
+    return prediction(setting, replicas)
+
+
+def part_seconds(part: Part, layer_seconds: Sequence[float]) -> float:
+    """Of one run at speed 1: the model's operators by their share of each layer, and what the partition added by the
+    bytes it writes."""
+    done = sum(layer_seconds[layer] * share for layer, share in part.work)
+    return done + BYTE_SECONDS * _added_bytes(part.program) + RUN_SECONDS
+
+
+def _added_bytes(program: Program) -> int:
+    types, fixed = program.types, program.fixed
+    added = (name for op in program.ops if op.layer < 0 for name in op.outputs if name not in fixed)
+    return sum(types[name].nbytes for name in added if name in types)
+
+
+class _Joint(NamedTuple):
+    """All that goes from one shard to another, or from or to the client, for one micro-batch."""
+
+    producer: ShardId
+    consumer: ShardId
+    source: NodeId | None
+    """None: the client."""
+    target: NodeId | None
+    nbytes: int
+
+
+class _Flow:
+    """An outline as networks to play."""
+
+    def __init__(self, setting: Setting, outline: Outline) -> None:
+        self._costs = setting.costs
+        self._parts: dict[int, list[Part]] = {}
+        for part in outline.parts:
+            if part.node not in self._costs:
+                raise PlanError(f"Shard {part.id} ({part.label}) is on a node that the plan was not asked for.")
+            self._parts.setdefault(part.replica, []).append(part)
+        self._seconds = {part.id: part_seconds(part, setting.layer_seconds) for part in outline.parts}
+        self._live: dict[int, int] = {}
+        """By identity of a program: parts of several replicas run the same one."""
+        self._joints: dict[int, list[_Joint]] = {number: [] for number in self._parts}
+        nbytes: Counter[tuple[ShardId, ShardId]] = Counter()
+        for route, size in zip(outline.routes, outline.route_bytes, strict=True):
+            nbytes[route.producer, route.consumer] += size
+        parts = {part.id: part for part in outline.parts}
+        for (producer, consumer), size in nbytes.items():
+            ends = parts.get(producer), parts.get(consumer)
+            known = [part for part in ends if part is not None]
+            if not known or len(known) + (producer == CLIENT) + (consumer == CLIENT) < 2:
+                raise PlanError(f"This plan has a route from shard {producer} to {consumer}, but not both of them.")
+            if len({part.replica for part in known}) > 1:
+                raise PlanError(f"This plan joins shards {producer} and {consumer}, which are of different replicas.")
+            source, target = (part.node if part is not None else None for part in ends)
+            self._joints[known[0].replica].append(_Joint(producer, consumer, source, target, size))
+
+    def replicas(self) -> Iterator[tuple[Network, tuple[Load, ...]]]:
+        """The network of each replica, and what each of its nodes has to do."""
+        for number in sorted(self._parts):
+            parts, joints = self._parts[number], self._joints[number]
+            nodes = tuple(dict.fromkeys(part.node for part in parts))
+            index = {part.id: run for run, part in enumerate(parts)} | {CLIENT: OUTSIDE}
+            network = network_of(
+                [self._costs[node] for node in nodes],
+                [(nodes.index(part.node), self._seconds[part.id]) for part in parts],
+                [Traffic(index[joint.producer], index[joint.consumer], joint.nbytes) for joint in joints],
+            )
+            yield network, tuple(self._load(node, [p for p in parts if p.node == node], joints) for node in nodes)
+
+    def _load(self, node: NodeId, parts: Sequence[Part], joints: Sequence[_Joint]) -> Load:
+        cost = self._costs[node]
+        sent = [one.nbytes for one in joints if one.source == node != one.target]
+        received = [one.nbytes for one in joints if one.target == node != one.source]
+        kept = sum(one.nbytes for one in joints if one.source == node == one.target)
+        programs = {id(part.program): part.program for part in parts}.values()
+        weights = {key: size for program in programs for key, size in _weights(program, program.constants).items()}
+        twice = {key: size for program in programs for key, size in _weights(program, _repacked(program)).items()}
+        return Load(
+            node=node,
+            compute_s=cost.compute_seconds(sum(self._seconds[part.id] for part in parts)),
+            receive_s=cost.handling_seconds(len(received), sum(received)),
+            send_s=cost.handling_seconds(len(sent), sum(sent)),
+            sent_bytes=sum(sent),
+            waiting_bytes=sum(received) + sum(sent) + kept,
+            weight_bytes=sum(weights.values()),
+            repacked_bytes=sum(twice.values()),
+            live_bytes=max(self._live_bytes(program) for program in programs),
+        )
+
+    def _live_bytes(self, program: Program) -> int:
+        found = self._live.get(id(program))
+        if found is None:
+            found = self._live[id(program)] = peak_bytes(program)
+        return found
+
+
+def _weights(program: Program, names: Iterable[str]) -> dict[tuple[int, object], int]:
+    """Bytes of the distinct slices of weights behind these names."""
+    held = (program.constants[name] for name in names)
+    return {(id(constant.tensor), constant.take): constant.nbytes for constant in held}
+
+
+def _repacked(program: Program) -> set[str]:
+    """Weights that onnxruntime keeps a second time."""
+    read = {name for op in program.ops if op.type in REPACKED for name in op.inputs}
+    return read & program.constants.keys()

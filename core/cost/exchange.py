@@ -1,0 +1,110 @@
+"""What a group's exchanges cost, in seconds for one micro-batch: pure functions for the search over layouts.
+
+Every rank has one network interface and one core that encrypts and copies. So what counts is what one rank sends *and*
+receives: in an exchange in which everybody sends to everybody, ``ranks - 1`` messages out and as many in, one after the
+other. To that comes one hop for each round in which a rank must wait for what another made in the round before.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from core.cost.messages import HOP_SECONDS, MESSAGE_SECONDS, RUN_SECONDS, SEND_SECONDS
+
+AllReduce = Literal["direct", "scatter", "ring"]
+LEAST_RING: Final = 4
+"""Ranks: with fewer a ring is the two rounds of "scatter", one message at a time."""
+
+
+class LinkCost(Struct, frozen=True):
+    """Between any two ranks of a group."""
+
+    message_s: float = MESSAGE_SECONDS
+    """For each message, at each end."""
+    byte_s: float = SEND_SECONDS
+    """For each byte, at each end."""
+    hop_s: float = HOP_SECONDS + RUN_SECONDS
+    """For each round: on the way, beside the work at both ends, and for the run of the shard that waited."""
+    trunk_byte_s: float = 0.0
+    """For each byte, each way, on a line that the first half of the ranks shares on its way to the second half: two
+    switches, or two machines with several agents each. 0: there is none, every rank has its own way to every other."""
+
+
+MEASURED: Final = LinkCost()
+
+
+def all_gather_seconds(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> float:
+    """Split → Replicated: each rank sends its part of a tensor of ``nbytes`` in all to every other."""
+    return _round(nbytes / max(ranks, 1), ranks, link)
+
+
+def reduce_scatter_seconds(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> float:
+    """Partial → Split: each rank sends to every other that one's part of its own term, which has ``nbytes``."""
+    return _round(nbytes / max(ranks, 1), ranks, link)
+
+
+def all_to_all_seconds(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> float:
+    """Split → Split along another axis, of a tensor of ``nbytes`` in all: every rank holds a part of what every other
+    needs."""
+    return _round(nbytes / max(ranks, 1) ** 2, ranks, link)
+
+
+def all_reduce_seconds(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> float:
+    """Partial → Replicated, for terms of ``nbytes`` each, in the way that is cheapest."""
+    return _all_reduce_seconds(cheapest_all_reduce(nbytes, ranks, link), nbytes, ranks, link)
+
+
+def cheapest_all_reduce(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> AllReduce:
+    """How to add up terms of ``nbytes`` so that every rank has the sum.
+
+    direct: every rank sends its whole term to every other, and each adds up all of them. One round; a rank handles
+    2 (n-1) messages of b bytes.
+    scatter: a reduce-scatter, then an all-gather of the sums. Two rounds; a rank handles 4 (n-1) messages of b/n bytes.
+    ring: the same bytes and messages as scatter, but each rank sends to the next one only, in 2 (n-1) rounds.
+
+    direct is cheapest for small tensors: scatter costs one hop and 2 (n-1) messages more and spares
+    2 (n-1) (1 - 2/n) b bytes. With two ranks it spares none, so they always exchange directly.
+    Where every rank has its own way to every other a ring never pays: it handles what scatter handles, and waits
+    2 (n-2) hops longer. It pays from 4 ranks up where half of them share one line to the other half: scatter sends
+    floor(n/2) ceil(n/2) 2b/n bytes over it each way, a ring 2 (n-1) b/n, which for 8 ranks is 1.75 b instead of 4 b.
+    """
+    ways: tuple[AllReduce, ...] = ("direct", "scatter", "ring") if ranks >= LEAST_RING else ("direct", "scatter")
+    return min(ways, key=lambda way: _all_reduce_seconds(way, nbytes, ranks, link))
+
+
+def halo_seconds(nbytes: int, link: LinkCost = MEASURED, *, neighbours: int = 2) -> float:
+    """Rows from the neighbours, and rows for them: ``nbytes`` is what one rank receives from all its neighbours
+    together; it sends as much."""
+    if nbytes <= 0 or neighbours < 1:
+        return 0.0
+    return link.hop_s + 2 * (neighbours * link.message_s + nbytes * link.byte_s)
+
+
+def fetch_seconds(nbytes: int, link: LinkCost = MEASURED) -> float:
+    """One message of ``nbytes`` from one node to another."""
+    if nbytes <= 0:
+        return 0.0
+    return link.hop_s + 2 * (link.message_s + nbytes * link.byte_s)
+
+
+def _all_reduce_seconds(way: AllReduce, nbytes: int, ranks: int, link: LinkCost) -> float:
+    if nbytes <= 0 or ranks < 2:
+        return 0.0
+    if way == "direct":
+        return _round(nbytes, ranks, link)
+    part = nbytes / ranks
+    if way == "scatter":
+        return 2 * _round(part, ranks, link)
+    ends = 2 * (link.message_s + part * link.byte_s)
+    return 2 * (ranks - 1) * (link.hop_s + max(ends, part * link.trunk_byte_s))
+
+
+def _round(nbytes: float, ranks: int, link: LinkCost) -> float:
+    """Every rank sends a message of ``nbytes`` to every other."""
+    if nbytes <= 0 or ranks < 2:
+        return 0.0
+    ends = 2 * (ranks - 1) * (link.message_s + nbytes * link.byte_s)
+    trunk = (ranks // 2) * (ranks - ranks // 2) * nbytes * link.trunk_byte_s
+    return link.hop_s + max(ends, trunk)

@@ -1,0 +1,407 @@
+"""Choose how a group runs each operator: dynamic programming along the graph over the layouts of live values.
+
+A state says how the group holds every value that is still needed. From operator to operator, the cheapest way to each
+state is kept, and of the states the best few; what a choice costs is the slowest rank's work and the exchanges that
+bring the inputs into the layouts it wants. Linear in the number of operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from core.cost import exchange as price
+from core.cost.exchange import LinkCost
+from core.plan.layouts import (
+    REPLICATED,
+    Group,
+    Layout,
+    Partial,
+    Replicated,
+    Segments,
+    Split,
+    holders,
+    length,
+    merged,
+    within,
+)
+from core.plan.operators import LINKS, RULES
+from core.plan.operators.base import Choice, OpView
+from core.plan.program import Op, Program, TensorType
+from core.plan.segments import solve_segments
+
+MOST_STATES: Final = 32
+COPY_SECONDS: Final = 0.1e-9
+"""For each byte that a rank cuts out of a tensor it holds."""
+RELUCTANCE: Final = 1.0
+"""Seconds by which it counts as slower to run an operator on every rank that could be divided: who asks for a division
+wants the model divided, and is told what that costs."""
+
+
+class Aim(Struct, frozen=True):
+    """What a group is to divide."""
+
+    weights: bool
+    """tensor: operators with weights are divided by them."""
+    kinds: frozenset[str]
+    """Allowed ways to divide operators with weights."""
+    inputs: Mapping[str, tuple[Split, ...]] = {}
+    """spatial, items: how inputs of the program are held from the start, as alternatives."""
+    heavy: frozenset[str] = frozenset()
+    """Operator types that are not to run on every rank if that can be avoided, weights or not."""
+
+
+class Step(Struct, frozen=True, eq=False):
+    """What was chosen for one operator."""
+
+    op: Op
+    choice: Choice | None
+    """None: every rank runs all of it."""
+    possible: bool
+    """Some choice but the replicated one was there."""
+    had_rule: bool
+    met_divided: bool
+    """An input was not replicated before."""
+
+
+class Found(Struct, frozen=True, eq=False):
+    steps: tuple[Step, ...]
+    inputs: Mapping[str, Split]
+    """Of ``Aim.inputs``, the alternatives that were taken."""
+    seconds: float
+    """The slowest rank's, exchanges included."""
+
+
+class External(Struct, frozen=True):
+    """State of an input that was not fetched yet: each rank can fetch what it wants."""
+
+
+_EXTERNAL: Final = External()
+_State = Layout | External
+
+
+class _Option(Struct, frozen=True, eq=False):
+    choice: Choice | None
+    cost: float
+    updates: tuple[tuple[int, int], ...]
+    """(position among the live values, new state)"""
+    made: tuple[int, ...]
+    """States of the outputs."""
+
+
+class _Memory:
+    """States by number, so that comparing them is cheap."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[_State, int] = {}
+        self.states: list[_State] = []
+
+    def number(self, state: _State) -> int:
+        found = self._numbers.get(state)
+        if found is None:
+            found = self._numbers[state] = len(self.states)
+            self.states.append(state)
+        return found
+
+
+def search(
+    program: Program,
+    speeds: Sequence[float],
+    group: Group,
+    seconds: Callable[[Op], float],
+    aim: Aim,
+    link: LinkCost,
+    overlaps: Mapping[tuple[str, int], tuple[int, ...]],
+    opset: int,
+) -> Found:
+    """The cheapest way found to run ``program`` on a group whose ranks have these speeds.
+
+    ``seconds`` gives an operator's time, undivided, at speed 1.
+    """
+    return _Search(program, speeds, group, seconds, aim, link, overlaps, opset).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        program: Program,
+        speeds: Sequence[float],
+        group: Group,
+        seconds: Callable[[Op], float],
+        aim: Aim,
+        link: LinkCost,
+        overlaps: Mapping[tuple[str, int], tuple[int, ...]],
+        opset: int,
+    ) -> None:
+        self._opset = opset
+        self._program = program
+        self._speeds = speeds
+        self._group = group
+        self._ranks = len(group.shares)
+        self._seconds = seconds
+        self._aim = aim
+        self._link = link
+        self._memory = _Memory()
+        self._ops = [op for op in program.ops if not all(name in program.fixed for name in op.outputs if name)]
+        plain = {op: self._view(op, {}, {}) for op in program.ops}
+        links = [one for op, view in plain.items() if op.key in LINKS and view.known for one in LINKS[op.key](view)]
+        segments = solve_segments(links, program.types)
+        self._views = {op: self._view(op, segments, overlaps) for op in self._ops}
+        self._last_use = self._find_last_uses()
+        self._given = frozenset(program.outputs)
+
+    def _view(
+        self,
+        op: Op,
+        segments: Mapping[tuple[str, int], Segments],
+        overlaps: Mapping[tuple[str, int], tuple[int, ...]],
+    ) -> OpView:
+        program = self._program
+        constants, fixed = program.constants, program.fixed
+        return OpView(op, program.types, constants, fixed, self._group, segments, overlaps, self._opset)
+
+    def _find_last_uses(self) -> dict[str, int]:
+        last: dict[str, int] = {}
+        for index, op in enumerate(self._ops):
+            last.update(dict.fromkeys(op.reads, index))
+        return last
+
+    # ------------------------------------------------------------ forward, and back
+
+    def run(self) -> Found:
+        live = [name for name in self._program.inputs if name in self._last_use]
+        starts = self._starts(live)
+        states: dict[tuple[int, ...], float] = dict(starts)
+        history: list[dict[tuple[int, ...], tuple[tuple[int, ...], _Option]]] = []
+        for index, op in enumerate(self._ops):
+            states, live, back = self._advance(index, op, states, live)
+            history.append(back)
+        key = min(states, key=lambda k: states[k] + self._ending(k, live))
+        total = states[key] + self._ending(key, live)
+        taken: list[_Option] = []
+        for back in reversed(history):
+            key, option = back[key]
+            taken.append(option)
+        first = [name for name in self._program.inputs if name in self._last_use]
+        held = {
+            name: state
+            for name, number in zip(first, key, strict=True)
+            if isinstance(state := self._memory.states[number], Split)
+        }
+        steps = self._steps(list(reversed(taken)))
+        return Found(steps, held, total)
+
+    def _starts(self, live: Sequence[str]) -> dict[tuple[int, ...], float]:
+        """All inputs are to be fetched, or held in one of the ways that the aim names (the same for all of them)."""
+        ways = max((len(ways) for ways in self._aim.inputs.values()), default=1)
+        found = {}
+        for way in range(ways):
+            cost = 0.0
+            key = []
+            for name in live:
+                given = self._aim.inputs.get(name)
+                state: _State = _EXTERNAL if not given else given[min(way, len(given) - 1)]
+                if isinstance(state, Split):
+                    cost += price.fetch_seconds(self._part_bytes(name, state), self._link)
+                key.append(self._memory.number(state))
+            found[tuple(key)] = cost
+        return found
+
+    def _advance(
+        self, index: int, op: Op, states: Mapping[tuple[int, ...], float], live: list[str]
+    ) -> tuple[dict[tuple[int, ...], float], list[str], dict[tuple[int, ...], tuple[tuple[int, ...], _Option]]]:
+        position = {name: place for place, name in enumerate(live)}
+        places = [position.get(name, -1) for name in op.reads]
+        keep = [place for place, name in enumerate(live) if self._last_use[name] > index]
+        made = [name for name in op.outputs if name and self._last_use.get(name, -1) > index]
+        leaving = [place for place, name in enumerate(live) if self._last_use[name] <= index and name in self._given]
+        given = [name for name in op.outputs if name in self._given and name not in made]
+        following = [live[place] for place in keep] + made
+        options: dict[tuple[int, ...], list[_Option]] = {}
+        costs: dict[tuple[int, ...], float] = {}
+        back: dict[tuple[int, ...], tuple[tuple[int, ...], _Option]] = {}
+        for key, cost in states.items():
+            have = tuple(key[place] if place >= 0 else -1 for place in places)
+            if have not in options:
+                options[have] = self._options(op, places, have, made, given)
+            for option in options[have]:
+                values = list(key)
+                for place, state in option.updates:
+                    values[place] = state
+                fresh = (*[values[place] for place in keep], *option.made)
+                total = cost + option.cost + sum(self._owed(live[place], values[place]) for place in leaving)
+                if total < costs.get(fresh, float("inf")):
+                    costs[fresh] = total
+                    back[fresh] = (key, option)
+        if len(costs) > MOST_STATES:
+            best = sorted(costs, key=lambda k: costs[k] + self._ending(k, following))[:MOST_STATES]
+            costs = {k: costs[k] for k in best}
+            back = {k: back[k] for k in best}
+        return costs, following, back
+
+    def _ending(self, key: Sequence[int], live: Sequence[str]) -> float:
+        """What must come yet, at least: terms will have to be added up."""
+        return sum(self._owed(name, number) for name, number in zip(live, key, strict=True))
+
+    def _owed(self, name: str, number: int) -> float:
+        if not isinstance(self._memory.states[number], Partial):
+            return 0.0
+        return price.reduce_scatter_seconds(self._program.types[name].nbytes, self._ranks, self._link)
+
+    # ------------------------------------------------------------ one operator
+
+    def _options(
+        self, op: Op, places: Sequence[int], have: Sequence[int], made: Sequence[str], given: Sequence[str]
+    ) -> list[_Option]:
+        states = dict(zip(op.reads, (self._memory.states[n] if n >= 0 else REPLICATED for n in have), strict=True))
+        place_of = dict(zip(op.reads, places, strict=True))
+        choices = self._choices(op, states)
+        found = [self._priced(op, states, place_of, made, given, choice) for choice in choices]
+        penalty = RELUCTANCE if self._to_be_divided(op, choices) else 0.0
+        found.append(self._replicated(op, states, place_of, made, penalty))
+        return found
+
+    def _to_be_divided(self, op: Op, choices: Iterable[Choice]) -> bool:
+        if self._aim.weights:
+            return any(choice.kind for choice in choices)
+        return op.type in self._aim.heavy
+
+    def _choices(self, op: Op, states: Mapping[str, _State]) -> list[Choice]:
+        rule = RULES.get(op.key)
+        view = self._views[op]
+        if rule is None or op.captures or not view.known:
+            return []
+        have: list[Layout | None] = []
+        for name in op.inputs:
+            state = states.get(name, REPLICATED)
+            have.append(None if not name else REPLICATED if isinstance(state, External) else state)
+        return [choice for choice in rule(view, have) if self._allowed(choice, have)]
+
+    def _allowed(self, choice: Choice, have: Sequence[Layout | None]) -> bool:
+        """Divided weights only where that is the aim, or where an input is divided so already."""
+        for want, held in zip(choice.inputs, have, strict=True):
+            if isinstance(want, Partial) and want != held:
+                return False
+        if all(isinstance(layout, Replicated) for layout in choice.outputs) and not self._all_take_part(choice):
+            return False
+        if self._aim.weights:
+            return not choice.kind or choice.kind in self._aim.kinds
+        return any(
+            isinstance(held, Split | Partial)
+            and (want == held or (isinstance(want, Split) and isinstance(held, Split) and want.axis == held.axis))
+            for want, held in zip(choice.inputs, have, strict=True)
+        )
+
+    def _all_take_part(self, choice: Choice) -> bool:
+        return all(takes_part(choice, rank, self._group) for rank in self._group.ranks)
+
+    def _priced(
+        self,
+        op: Op,
+        states: Mapping[str, _State],
+        place_of: Mapping[str, int],
+        made: Sequence[str],
+        given: Sequence[str],
+        choice: Choice,
+    ) -> _Option:
+        work = self._seconds(op)
+        cost = max(work * share / speed for share, speed in zip(choice.shares, self._speeds, strict=True))
+        updates: dict[int, int] = {}
+        for name, want in zip(op.inputs, choice.inputs, strict=True):
+            if not name or want is None or place_of[name] < 0:
+                continue
+            place = place_of[name]
+            state = self._memory.states[updates[place]] if place in updates else states[name]
+            more, after = self._conversion(name, state, want)
+            cost += more
+            updates[place] = self._memory.number(after)
+        outputs = {name: self._memory.number(layout) for name, layout in zip(op.outputs, choice.outputs, strict=True)}
+        cost += sum(self._owed(name, outputs[name]) for name in given)
+        return _Option(choice, cost, tuple(updates.items()), tuple(outputs[name] for name in made))
+
+    def _replicated(
+        self,
+        op: Op,
+        states: Mapping[str, _State],
+        place_of: Mapping[str, int],
+        made: Sequence[str],
+        penalty: float,
+    ) -> _Option:
+        cost = penalty + self._seconds(op) / min(self._speeds)
+        updates = []
+        for name, place in place_of.items():
+            if place >= 0:
+                more, after = self._conversion(name, states[name], REPLICATED)
+                cost += more
+                updates.append((place, self._memory.number(after)))
+        return _Option(None, cost, tuple(updates), tuple(self._memory.number(REPLICATED) for _ in made))
+
+    # ------------------------------------------------------------ what exchanges cost
+
+    def _conversion(self, name: str, state: _State, want: Layout) -> tuple[float, _State]:
+        """Seconds, and how the value is held then."""
+        if state == want:
+            return 0.0, state
+        nbytes = self._program.types[name].nbytes
+        if isinstance(state, External):
+            wanted = self._part_bytes(name, want) if isinstance(want, Split) else nbytes
+            return price.fetch_seconds(wanted, self._link), want
+        if isinstance(state, Replicated):
+            return (COPY_SECONDS * self._part_bytes(name, want) if isinstance(want, Split) else 0.0), state
+        if isinstance(state, Partial):
+            if isinstance(want, Split):
+                return price.reduce_scatter_seconds(nbytes, self._ranks, self._link), want
+            return price.all_reduce_seconds(nbytes, self._ranks, self._link), REPLICATED
+        if not isinstance(want, Split):
+            return price.all_gather_seconds(nbytes, self._ranks, self._link), REPLICATED
+        if want.axis != state.axis:
+            return price.all_to_all_seconds(nbytes, self._ranks, self._link), want
+        missing = self._missing_bytes(name, state, want)
+        if missing == 0:
+            return COPY_SECONDS * self._part_bytes(name, want), state
+        return price.halo_seconds(missing, self._link), want if within_all(state, want) else state
+
+    def _part_bytes(self, name: str, split: Split) -> int:
+        """Of the largest part."""
+        held = self._program.types[name]
+        return _row_bytes(held, split.axis) * max(split.sizes)
+
+    def _missing_bytes(self, name: str, held: Split, want: Split) -> int:
+        most = 0
+        for have, wanted in zip(held.parts, want.parts, strict=True):
+            if not within(wanted, have):
+                most = max(most, length(merged((*have, *wanted))) - length(merged(have)))
+        return most * _row_bytes(self._program.types[name], held.axis)
+
+    # ------------------------------------------------------------ what was chosen
+
+    def _steps(self, taken: Sequence[_Option]) -> tuple[Step, ...]:
+        held: dict[str, bool] = {}
+        steps = []
+        for op, option in zip(self._ops, taken, strict=True):
+            met = any(held.get(name, False) for name in op.reads)
+            outputs = option.choice.outputs if option.choice is not None else (REPLICATED,) * len(op.outputs)
+            for name, layout in zip(op.outputs, outputs, strict=True):
+                held[name] = not isinstance(layout, Replicated)
+            everything = dict.fromkeys(op.reads, REPLICATED)
+            possible = option.choice is not None or bool(self._choices(op, everything))
+            steps.append(Step(op, option.choice, possible, op.key in RULES and self._views[op].known, met))
+        return tuple(steps)
+
+
+def within_all(inner: Split, outer: Split) -> bool:
+    """Whether every rank's part of ``inner`` lies in its part of ``outer``."""
+    return all(within(small, large) for small, large in zip(inner.parts, outer.parts, strict=True))
+
+
+def _row_bytes(held: TensorType, axis: int) -> int:
+    assert held.shape is not None
+    return held.nbytes // max(1, held.shape[axis])
+
+
+def takes_part(choice: Choice, rank: int, group: Group) -> bool:
+    """Whether a rank runs an operator: it holds something of every input and of some output."""
+    wanted = all(want is None or rank in holders(want, group) for want in choice.inputs)
+    return wanted and any(rank in holders(layout, group) for layout in choice.outputs)

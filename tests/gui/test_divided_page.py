@@ -1,0 +1,289 @@
+"""The Partition page with strategies that divide layers: real models, really planned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from PySide6.QtCore import Qt
+from pytestqt.qtbot import QtBot
+
+from core.plan.form import NodeId, PlanRequest
+from core.run.report import Latency, RunReport
+from gui.bridge import Bridge
+from gui.outlines import KEPT
+from gui.pages.partition import PartitionPage
+from gui.partition_state import HYBRID, PIPELINE, REPLICATE, SINGLE, SPATIAL, STRATEGIES, TENSOR
+from gui.widgets.division_model import Form
+from tests.gui.pages import node_of, report_nodes
+
+Wait = Callable[..., None]
+
+
+@pytest.fixture
+def page(qtbot: QtBot, bridge: Bridge) -> PartitionPage:
+    made = PartitionPage(bridge)
+    qtbot.addWidget(made)
+    made.resize(1100, 900)
+    made.show()
+    return made
+
+
+@pytest.fixture
+def opened(page: PartitionPage, bridge: Bridge, wait_for: Wait) -> Callable[..., PartitionPage]:
+    """Opens a model on so many nodes and waits until everything is predicted."""
+
+    def open_model(key: str, nodes: int, *, alike: bool = False) -> PartitionPage:
+        unlike = ("workshop", "fast-one", "small-board", "spare")
+        report_nodes(bridge, *(("lab-1", "lab-2", "lab-3", "lab-4") if alike else unlike)[:nodes])
+        bridge.openModel(key)
+        wait_for(lambda: bridge.profile is not None and page._plans.profile() is not None, 60)
+        settle(page, wait_for)
+        return page
+
+    return open_model
+
+
+def settle(page: PartitionPage, wait_for: Wait) -> None:
+    wait_for(lambda: not page._bridge.outlines.busy and not page._plans.working, 40)
+
+
+def names(page: PartitionPage, strategy: str) -> list[str]:
+    request = page._plans.asked[strategy]
+    assert request is not None
+    return [page._bridge.name_of(node) for node in request.nodes]
+
+
+def test_every_card_predicts_and_shows_how_it_cuts_the_model(opened: Callable[..., PartitionPage]) -> None:
+    page = opened("digits-cnn", 4)
+    for strategy in STRATEGIES:
+        card = page._cards[strategy]
+        assert any(c.isdigit() for c in card._throughput.text()), (strategy, card._verdict.text())
+        assert card.isEnabled()
+        assert card.picture.boxes(), strategy
+    forms = {s: {box.form for box in page._cards[s].picture.boxes()} for s in STRATEGIES}
+    assert forms[SINGLE] == forms[REPLICATE] == forms[PIPELINE] == {Form.WHOLE}
+    assert {Form.BANDS, Form.COPIES} <= forms[TENSOR]
+    assert Form.STRIPS in forms[SPATIAL]
+    lanes = {s: len(page._cards[s].picture._boxes) for s in STRATEGIES}
+    assert lanes == {SINGLE: 1, REPLICATE: 4, PIPELINE: 1, TENSOR: 1, SPATIAL: 1, HYBRID: 2}
+    assert [not card._best.isHidden() for card in page._cards.values()].count(True) == 1
+    assert page._cards[HYBRID]._text.text() == "replicate(2) > tensor(2)"
+
+
+def test_a_strategy_that_the_model_cannot_take_says_why_and_is_disabled(opened: Callable[..., PartitionPage]) -> None:
+    page = opened("digits-mlp", 4)
+    problem = page._plans.problems[SPATIAL] or page._plans.problems[TENSOR]
+    for strategy in (TENSOR, SPATIAL, HYBRID):
+        card, reason = page._cards[strategy], page._plans.problems[strategy]
+        assert card.isEnabled() == (not reason)
+        if reason:
+            assert card._verdict.text() == reason
+            assert reason in card.toolTip()
+            assert not card.picture.boxes()
+    assert page._cards[TENSOR].isEnabled(), problem
+
+
+def test_too_few_nodes_are_said_on_the_card(opened: Callable[..., PartitionPage], bridge: Bridge) -> None:
+    page = opened("digits-cnn", 1)
+    assert page._cards[TENSOR]._verdict.text() == "Needs two nodes that are ready."
+    assert not page._cards[TENSOR].isEnabled()
+    report_nodes(bridge, "fast-one", "small-board")
+    assert page._cards[TENSOR].isEnabled()
+    assert page._cards[HYBRID]._verdict.text() == "Needs four nodes that are ready."
+    assert not page._cards[HYBRID].isEnabled()
+
+
+def test_the_ribbon_tells_what_runs_where_and_what_travels(
+    qtbot: QtBot, opened: Callable[..., PartitionPage], bridge: Bridge, wait_for: Wait
+) -> None:
+    page = opened("digits-cnn", 2)
+    page._cards[TENSOR].click()
+    settle(page, wait_for)
+    assert page._divided.isVisible()
+    assert not page._ribbon.isVisible()
+    assert bridge.request is not None
+    assert bridge.request.strategy == TENSOR
+    division = page._plans.divisions[TENSOR]
+    assert division is not None
+    conv = next(d for d in division.layers if d.kind == "columns" and page._plans.layers[d.layer].op == "Conv")
+    tip = page._divided._layer_tip(conv.layer)
+    total = max(stop for part in conv.parts for _, stop in part.ranges or ())
+    assert "channels 0–" in tip
+    assert f"–{total - 1} on " in tip
+    assert "on workshop" in tip
+    kinds = {mark.kind for mark in page._divided.marks()}
+    assert kinds & {"all-reduce", "reduce-scatter", "all-gather"}
+    assert {entry.kind for entry in page._signs.entries if entry.kind} == kinds
+    assert "of the multiply-adds are split" in page._totals.text()
+    with qtbot.waitSignal(page.inspected) as shown:
+        qtbot.mouseClick(page._divided, Qt.MouseButton.LeftButton, pos=page._divided.point_at(conv.layer))
+    rows = dict(shown.args[0].rows)
+    assert rows["Divided by"] == "output channels"
+    assert rows["workshop"].startswith("channels 0–")
+    with qtbot.waitSignal(page.inspected) as shown:
+        qtbot.mouseClick(page._divided, Qt.MouseButton.LeftButton, pos=page._divided.mark_point(0))
+    rows = dict(shown.args[0].rows)
+    assert "workshop → fast-one" in rows["Links"] or "fast-one → workshop" in rows["Links"]
+    assert rows["Bytes"].endswith("B")
+
+
+def test_image_rows_and_halos(opened: Callable[..., PartitionPage], wait_for: Wait) -> None:
+    page = opened("digits-cnn", 2)
+    page._cards[SPATIAL].click()
+    settle(page, wait_for)
+    assert "halo" in page._divided.kinds
+    division = page._plans.divisions[SPATIAL]
+    assert division is not None
+    first = next(d for d in division.layers if d.kind == "image rows")
+    assert "image rows 0–" in page._divided._layer_tip(first.layer)
+    assert page._options.spatial_axis.isVisible()
+    assert not page._options.tensor_axis.isVisible()
+
+
+def test_a_recurrent_model_is_divided_too(opened: Callable[..., PartitionPage]) -> None:
+    page = opened("lstm", 2)
+    for strategy in (TENSOR, SPATIAL):
+        known = page._plans.predictions[strategy] is not None
+        assert known or page._plans.problems[strategy], strategy
+    assert page._plans.predictions[TENSOR] is not None, page._plans.problems[TENSOR]
+
+
+def test_the_axis_can_be_forced_and_undone(
+    opened: Callable[..., PartitionPage], bridge: Bridge, wait_for: Wait
+) -> None:
+    page = opened("digits-mlp", 2)
+    page._cards[TENSOR].click()
+    box = page._options.tensor_axis
+    box.setCurrentIndex(box.findData("rows"))
+    box.activated.emit(box.currentIndex())
+    settle(page, wait_for)
+    assert bridge.request is not None
+    assert bridge.request.tensor_axis == "rows"
+    division = page._plans.divisions[TENSOR]
+    if division is None:
+        assert page._plans.problems[TENSOR]
+        assert page._cards[TENSOR].isEnabled(), "what was forced can be taken back"
+    else:
+        assert not any(layer.kind == "columns" for layer in division.layers)
+    page._undo.undo()
+    assert bridge.request.tensor_axis is None
+    assert box.currentData() == ""
+
+
+def test_shares_add_up_and_are_planned(opened: Callable[..., PartitionPage], bridge: Bridge, wait_for: Wait) -> None:
+    page = opened("digits-cnn", 3)
+    page._cards[TENSOR].click()
+    settle(page, wait_for)
+    ids = [node_of(name).id for name in names(page, TENSOR)]
+    before = [page._budget.cells(node).share.value() for node in ids]
+    assert sum(before) == 100
+    assert before == [36, 50, 14], "by speed: 1.0, 1.4 and 0.4"
+    assert page._by_speed.isHidden()
+    page._budget.cells(ids[2]).share.setValue(50)
+    after = [page._budget.cells(node).share.value() for node in ids]
+    assert after[2] == 50
+    assert sum(after) == 100
+    assert bridge.request is not None
+    assert bridge.request.shares == tuple(value / 100 for value in after)
+    settle(page, wait_for)
+    division = page._plans.divisions[TENSOR]
+    assert division is not None, page._plans.problems[TENSOR]
+    widest = max((d for d in division.layers if d.kind == "columns"), key=lambda d: max(p.share for p in d.parts))
+    assert max(widest.parts, key=lambda part: part.share).node == ids[2]
+    page._undo.undo()
+    assert bridge.request.shares is None
+    page._undo.redo()
+    assert not page._by_speed.isHidden()
+    page._by_speed.click()
+    assert [page._budget.cells(node).share.value() for node in ids] == before
+
+
+def test_a_nesting_is_chosen_or_written(
+    qtbot: QtBot, opened: Callable[..., PartitionPage], bridge: Bridge, wait_for: Wait
+) -> None:
+    page = opened("digits-cnn", 4, alike=True)
+    page._cards[HYBRID].click()
+    nesting = page._options.nesting
+    offered = [nesting.itemText(i) for i in range(nesting.count())]
+    assert "pipeline(2) > tensor(2)" in offered
+    nesting.setCurrentIndex(offered.index("pipeline(2) > tensor(2)"))
+    nesting.activated.emit(nesting.currentIndex())
+    assert bridge.request is not None
+    assert bridge.request.strategy == "pipeline(2) > tensor(2)"
+    settle(page, wait_for)
+    assert "hand-over" in page._divided.kinds
+    runs = [page._budget.cells(node).runs.text() for node in bridge.request.nodes]
+    assert runs == ["Stage 1, part 1", "Stage 1, part 2", "Stage 2, part 1", "Stage 2, part 2"]
+    text = page._options._text
+    text.setFocus()
+    text.selectAll()
+    qtbot.keyClicks(text, "replicate(2) > tensr(2)")
+    qtbot.keyClick(text, Qt.Key.Key_Return)
+    words = page._options.problem.text().splitlines()
+    assert "There is no strategy 'tensr'" in words[0]
+    assert words[2].index("^") == words[1].index("tensr")
+    assert "Did you mean tensor?" in words[-1]
+    assert not page._deploy.isEnabled()
+    assert page._cards[HYBRID].isEnabled()
+    page._undo.undo()
+    assert page._options.problem.isHidden()
+    assert bridge.request.strategy == "pipeline(2) > tensor(2)"
+    assert text.text() == "pipeline(2) > tensor(2)"
+
+
+def test_the_newest_question_wins(opened: Callable[..., PartitionPage], bridge: Bridge, wait_for: Wait) -> None:
+    """Questions that were overtaken are not worked out one after another."""
+    page = opened("digits-cnn", 2)
+    page._cards[TENSOR].click()
+    settle(page, wait_for)
+    request = page._plans.asked[TENSOR]
+    assert request is not None
+    before = len(bridge.outlines._found)
+    asked = [msgspec.structs.replace(request, shares=(share / 100, 1 - share / 100)) for share in range(20, 60)]
+    for one in asked:
+        assert bridge.work_out("test", one) is None
+    wait_for(lambda: not bridge.outlines.busy, 20)
+    assert bridge.work_out("test", asked[-1]) is not None
+    assert len(bridge.outlines._found) - before <= 3
+    assert len(bridge.outlines._found) <= KEPT
+    bridge.work_out("test", None)
+
+
+def test_another_model_forgets_what_was_worked_out(
+    opened: Callable[..., PartitionPage], bridge: Bridge, wait_for: Wait
+) -> None:
+    page = opened("digits-cnn", 2)
+    page._cards[TENSOR].click()
+    settle(page, wait_for)
+    assert page._divided.marks()
+    bridge.openModel("digits-mlp")
+    wait_for(lambda: bridge.model is not None and bridge.model.name != page._plans.ribbon and not page._divided.marks())
+    wait_for(lambda: page._plans.profile() is not None, 60)
+    settle(page, wait_for)
+    division = page._plans.divisions[TENSOR]
+    assert division is not None
+    assert len(division.layers) == len(page._plans.layers)
+
+
+def test_an_earlier_run_is_taken_over_with_its_nesting(opened: Callable[..., PartitionPage], bridge: Bridge) -> None:
+    page = opened("digits-cnn", 4)
+    ids = tuple(NodeId(node_of(name).id) for name in ("spare", "small-board", "workshop", "fast-one"))
+    request = PlanRequest("replicate(2) > spatial(2)", ids, 8, spatial_axis="columns", shares=(0.5, 0.5, 0.25, 0.75))
+    bridge.rerunRequested.emit(
+        RunReport(
+            model="digits-cnn",
+            strategy=request.strategy,
+            items=1,
+            seconds=1.0,
+            throughput=1.0,
+            latency_ms=Latency(1, 1, 1),
+            nodes=(),
+            request=request,
+        )
+    )
+    assert bridge.request == request
+    assert page._options.nesting.currentText() == "replicate(2) > spatial(2)"
+    assert page._options.spatial_axis.currentData() == "columns"
+    assert page._budget.cells(ids[2]).share.value() == 25
