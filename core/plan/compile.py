@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from core.cost.dataflow import predict_outline
 from core.cost.predict import predict
 from core.cost.types import Machine, Profile
 from core.errors import PlanError
@@ -117,9 +118,11 @@ def _told(
     machines: Mapping[NodeId, Machine],
 ) -> tuple[str, ...]:
     """Notes of a prediction."""
-    if profile is None or found.request.strategy not in _PREDICTED:
+    if profile is None:
         return ()
-    return predict(profile, model, found.request, speeds, machines).notes
+    if found.request.strategy in _PREDICTED:
+        return predict(profile, model, found.request, speeds, machines).notes
+    return predict_outline(profile, found, model, speeds, machines).notes
 
 
 def _write(model: Model, programs: Sequence[Program]) -> dict[int, _Written]:

@@ -197,7 +197,7 @@ class Exchange:
             for one in slices:
                 name = cut(program, name, program.fresh(stem), one.axis, ((one.start, one.stop),), bundle)
             return name
-        received = f"{stem}/from{owner}{program.mark}"
+        received = program.own(f"{stem}/from{owner}")
         if received not in program.inputs:
             held = self.programs[owner].types[name]
             for one in slices:
@@ -276,7 +276,7 @@ class Exchange:
                 own = self._fetch(
                     value, rank, own_name, rank, bounds, f"{value}/chunk{chunk}", bundle, "all-reduce", layer
                 )
-                made = f"{value}/chunk{chunk}/sum{step}{program.mark}"
+                made = program.own(f"{value}/chunk{chunk}/sum{step}")
                 if step == 0:
                     program.add("Identity", [own], [made], bundle)
                 else:
@@ -291,7 +291,7 @@ class Exchange:
                 rank = (chunk + step) % ranks
                 program = self.programs[rank]
                 bundle = program.new_bundle()
-                made = f"{value}/chunk{chunk}/passed{program.mark}"
+                made = program.own(f"{value}/chunk{chunk}/passed")
                 came = self._fetch(value, holder, carried, rank, (), made, bundle, "all-reduce", layer)
                 program.add("Identity", [came], [made], bundle)
                 program.types[made] = self._types[value].resized(chunks.axis, chunks.sizes[chunk])

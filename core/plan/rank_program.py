@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 import onnx_ir as ir
 
+from core.plan.extract import CHANCE
 from core.plan.layouts import Layout, Partial, Ranges, Replicated, Split, length
 from core.plan.program import Constant, Op, Program, TensorType
 
@@ -16,39 +17,43 @@ from core.plan.program import Constant, Op, Program, TensorType
 class RankProgram:
     """Grows operator by operator; ``finished`` gives the program."""
 
-    def __init__(self, rank: int, level: int = 0) -> None:
-        """``level``: how many groups lie around this one; names made at each level differ."""
+    def __init__(self, rank: int, taken: frozenset[str] = frozenset()) -> None:
+        """``taken``: names of the program that is being divided, which nothing made here may have."""
         self.rank = rank
-        self.mark = "'" * level
         self.types: dict[str, TensorType] = {}
         self.constants: dict[str, Constant] = {}
         self.inputs: dict[str, None] = {}
         self.outputs: dict[str, None] = {}
         self.ops: list[Op] = []
+        self._taken = taken
         self._bundles = 0
         self._fresh = 0
-        self._fixed: frozenset[str] = frozenset()
 
     @classmethod
-    def continuing(cls, program: Program, level: int) -> RankProgram:
+    def continuing(cls, program: Program) -> RankProgram:
         """One that begins with what ``program`` has."""
-        made = cls(0, level)
+        made = cls(0, names_of(program))
         made.types = dict(program.types)
         made.constants = dict(program.constants)
         made.inputs = dict.fromkeys(program.inputs)
         made.ops = list(program.ops)
         made._bundles = max((op.bundle for op in program.ops), default=0) + 1
-        made._fresh = len(program.types) + len(program.constants)
-        made._fixed = program.fixed
         return made
 
     def new_bundle(self) -> int:
         self._bundles += 1
         return self._bundles
 
+    def own(self, name: str) -> str:
+        """``name``, changed where the divided program has it already; always in the same way."""
+        while name in self._taken:
+            name += "'"
+        return name
+
     def fresh(self, stem: str) -> str:
+        """Another name with each call."""
         self._fresh += 1
-        return f"{stem}/{self._fresh}{self.mark}"
+        return self.own(f"{stem}/{self._fresh}")
 
     def weight(self, name: str, constant: Constant) -> str:
         """Declare a weight under a name; the same name is the same weight."""
@@ -90,8 +95,13 @@ class RankProgram:
         return outputs[0]
 
     def finished(self) -> Program:
+        fixed: set[str] = set()
+        for op in self.ops:
+            reads = op.reads
+            if reads and op.type not in CHANCE and all(name in self.constants or name in fixed for name in reads):
+                fixed.update(filter(None, op.outputs))
         return Program(
-            tuple(self.ops), tuple(self.inputs), tuple(self.outputs), self.types, self.constants, self._fixed
+            tuple(self.ops), tuple(self.inputs), tuple(self.outputs), self.types, self.constants, frozenset(fixed)
         )
 
 
@@ -153,8 +163,33 @@ def local_name(value: str, layout: Layout, program: RankProgram) -> str:
     if isinstance(layout, Replicated):
         return value
     if isinstance(layout, Partial):
-        return f"{value}/partial{program.mark}"
-    return f"{value}[{layout.axis}:{shown(layout.parts[program.rank])}]{program.mark}"
+        return program.own(f"{value}/partial")
+    return program.own(f"{value}[{layout.axis}:{shown(layout.parts[program.rank])}]")
+
+
+def names_of(program: Program) -> frozenset[str]:
+    """Every name that a program's operators know, in their subgraphs too."""
+    names = {*program.types, *program.constants, *program.inputs}
+    for op in program.ops:
+        names.update(op.inputs, op.outputs, op.captures)
+        for attribute in op.attributes.values():
+            names.update(_inner_names(attribute))
+    return frozenset(names)
+
+
+def _inner_names(attribute: ir.Attr) -> Iterator[str]:
+    graphs: Sequence[ir.Graph] = ()
+    if attribute.type == ir.AttributeType.GRAPH:
+        graphs = (attribute.as_graph(),)
+    elif attribute.type == ir.AttributeType.GRAPHS:
+        graphs = attribute.as_graphs()
+    for graph in graphs:
+        yield from (value.name for value in graph.inputs if value.name)
+        yield from graph.initializers
+        for node in graph:
+            yield from (value.name for value in node.outputs if value.name)
+            for inner in node.attributes.values():
+                yield from _inner_names(inner)
 
 
 def shown(ranges: Ranges) -> str:

@@ -67,7 +67,7 @@ class Levels(Struct, frozen=True):
 
     @property
     def group(self) -> int:
-        """Nodes that share the work of each layer: those of the innermost tensor and spatial levels. 1: there are none."""
+        """Nodes that work on the same layers: those of the innermost tensor and spatial levels. 1: there are none."""
         dividing = takewhile(lambda level: level.kind in {TENSOR, SPATIAL}, reversed(self.levels))
         return prod(level.count for level in dividing)
 

@@ -21,13 +21,11 @@ from gui.partition_state import HYBRID, PIPELINE, QUICK, SINGLE, SPATIAL, STRATE
 from gui.partition_undo import Edit
 from gui.shares import WHOLE, with_one_at
 from gui.theme import XS, L, M, S
-from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row, set_look
+from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
 from gui.widgets.card_grid import CardGrid
 from gui.widgets.deploy_progress import DeployRows
-from gui.widgets.division_legend import DivisionLegend, Entry, form_entries
 from gui.widgets.division_model import Mark
-from gui.widgets.division_ribbon import DivisionRibbon
-from gui.widgets.division_words import kind_word, totals_words
+from gui.widgets.division_panel import DivisionPanel
 from gui.widgets.fields import spin_box
 from gui.widgets.node_budget import NodeBudget
 from gui.widgets.ribbon import Ribbon
@@ -152,13 +150,8 @@ class PartitionPage(Page):
         self._refusal = label("", "warn")
         self._legend = label("", "small")
         card.body.addWidget(self._ribbon)
-        self._divided = DivisionRibbon()
-        self._signs = DivisionLegend()
-        self._totals = label("", "small", wrap=True)
-        card.body.addWidget(self._divided)
-        self._about_division = QWidget()
-        self._about_division.setLayout(column(self._signs, self._totals, spacing=XS, margins=(S + XS, 0, S + XS, 0)))
-        card.body.addWidget(self._about_division)
+        self._division = DivisionPanel()
+        card.body.addWidget(self._division)
         self._below = QWidget()
         self._below.setLayout(row(self._legend, None, self._refusal, spacing=M, margins=(S + XS, 0, S + XS, 0)))
         card.body.addWidget(self._below)
@@ -203,8 +196,8 @@ class PartitionPage(Page):
         self._options.nestingChosen.connect(self._nesting_chosen)
         self._options.tensorAxisChosen.connect(self._tensor_axis_chosen)
         self._options.spatialAxisChosen.connect(self._spatial_axis_chosen)
-        self._divided.layerPicked.connect(self._inspect_layer)
-        self._divided.markPicked.connect(self._inspect_mark)
+        self._division.ribbon.layerPicked.connect(self._inspect_layer)
+        self._division.ribbon.markPicked.connect(self._inspect_mark)
         self._items.valueChanged.connect(self._items_changed)
         self._undo.indexChanged.connect(self._show_undo)
 
@@ -324,7 +317,7 @@ class PartitionPage(Page):
         profile = self._plans.profile()
         total = profile.total_seconds if profile else None
         self._ribbon.set_model(self._plans.ribbon, total)
-        self._divided.set_model(self._plans.ribbon, total)
+        self._division.ribbon.set_model(self._plans.ribbon, total)
 
     # ---------------------------------------------------------------- everything shown follows from the state
 
@@ -407,8 +400,7 @@ class PartitionPage(Page):
         """Ribbon and rows of one request."""
         divided = self._state.strategy not in QUICK
         self._ribbon.setVisible(not divided)
-        self._divided.setVisible(divided)
-        self._about_division.setVisible(divided)
+        self._division.setVisible(divided)
         nodes = view.ribbon_nodes(self._bridge, request, prediction) if request else []
         pipeline = request is not None and not divided and request.strategy == PIPELINE
         if divided:
@@ -427,18 +419,14 @@ class PartitionPage(Page):
 
     def _show_division(self) -> None:
         """How the layers are divided, what the signs mean, and what it comes to."""
-        plans, bridge, strategy = self._plans, self._bridge, self._state.strategy
-        division = plans.divisions[strategy]
-        self._divided.set_division(division, bridge.colour, self._end_name)
-        if division is None:
-            self._signs.show_entries((), bridge.colour)
-            waiting = self.tr("Working out how the layers are divided…") if strategy in plans.working else ""
-            self._totals.setText(plans.problems[strategy] or waiting)
-        else:
-            kinds = [Entry(kind_word(kind), kind=kind) for kind in self._divided.kinds]
-            self._signs.show_entries([*form_entries(self._divided.forms, self._divided.nodes), *kinds], bridge.colour)
-            self._totals.setText(totals_words(division))
-        set_look(self._totals, "role", "bad" if plans.problems[strategy] else "small")
+        plans, strategy = self._plans, self._state.strategy
+        self._division.show_division(
+            plans.divisions[strategy],
+            self._bridge.colour,
+            self._end_name,
+            problem=plans.problems[strategy],
+            working=strategy in plans.working,
+        )
 
     def _end_name(self, node: str) -> str:
         """Of one end of a link."""

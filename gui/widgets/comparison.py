@@ -46,6 +46,7 @@ def facts(first: RunReport, second: RunReport | None) -> list[Fact]:
         text(tr("history", "Strategy"), first.strategy, s.strategy),
         text(tr("history", "Nodes"), _names(first), _names(s)),
         text(tr("history", "Cuts"), _cuts(first), _cuts(s)),
+        text(tr("history", "Axis and shares"), _division(first), _division(s)),
         text(tr("history", "Micro-batch"), str(first.micro_batch), str(s.micro_batch)),
         text(tr("history", "Input"), first.input or units.DASH, s.input or units.DASH),
         number(tr("history", "Items"), first.items, s.items, units.quantity, 0),
@@ -66,6 +67,17 @@ def facts(first: RunReport, second: RunReport | None) -> list[Fact]:
 
 def _names(report: RunReport) -> str:
     return ", ".join(node.name for node in report.nodes)
+
+
+def _division(report: RunReport) -> str:
+    """``rows; 36 : 50 : 14``: the axis that was forced, and the nodes' shares where they were set by hand."""
+    if report.request is None:
+        return units.DASH
+    request = report.request
+    said = [axis for axis in (request.tensor_axis, request.spatial_axis) if axis is not None]
+    if request.shares is not None:
+        said.append(" : ".join(f"{share * 100:.0f}" for share in request.shares))
+    return "; ".join(said) or units.DASH
 
 
 def _cuts(report: RunReport) -> str:

@@ -196,7 +196,7 @@ def test_a_blob_with_a_wrong_hash_is_sent_again_once(two: Cluster, small: Model,
     blobs: dict[Sha256, _Flaky] = {}
     for index, sha in enumerate(compiled.blobs.shas()):
         blobs[sha] = _Flaky(bytes(compiled.blobs.read(sha)), times if index == 0 else 0)
-    flaky = CompiledPlan(compiled.plan, BlobSource(blobs))
+    flaky = CompiledPlan(compiled.plan, BlobSource(blobs), compiled.outline)
     if arrives:
         with deploy(two, flaky) as deployment:
             assert deployment.infer(small.random_feed(2))["y"].shape == (2, 64)

@@ -73,16 +73,38 @@ def test_every_card_predicts_and_shows_how_it_cuts_the_model(opened: Callable[..
 
 
 def test_a_strategy_that_the_model_cannot_take_says_why_and_is_disabled(opened: Callable[..., PartitionPage]) -> None:
-    page = opened("digits-mlp", 4)
-    problem = page._plans.problems[SPATIAL] or page._plans.problems[TENSOR]
-    for strategy in (TENSOR, SPATIAL, HYBRID):
-        card, reason = page._cards[strategy], page._plans.problems[strategy]
-        assert card.isEnabled() == (not reason)
-        if reason:
-            assert card._verdict.text() == reason
-            assert reason in card.toolTip()
-            assert not card.picture.boxes()
-    assert page._cards[TENSOR].isEnabled(), problem
+    page = opened("linear-regression", 2)
+    card, reason = page._cards[SPATIAL], page._plans.problems[SPATIAL]
+    assert "rows of an image or positions of a sequence" in reason
+    assert not card.isEnabled()
+    assert card._verdict.text() == reason
+    assert reason in card.toolTip()
+    assert not card.picture.boxes()
+    card.click()
+    assert page._state.strategy != SPATIAL
+    assert page._cards[TENSOR].isEnabled()
+    assert page._cards[TENSOR].picture.boxes()
+
+
+def test_too_many_nodes_for_what_is_forced_can_be_taken_back(
+    opened: Callable[..., PartitionPage], bridge: Bridge, wait_for: Wait
+) -> None:
+    """A problem with the chosen strategy bars the way to deploy it, not the way out of it."""
+    page = opened("rnn", 2)
+    page._cards[TENSOR].click()
+    settle(page, wait_for)
+    assert page._deploy.isEnabled()
+    page._options.tensorAxisChosen.emit("rows")
+    settle(page, wait_for)
+    forced = page._plans.problems[TENSOR]
+    assert page._deploy.isEnabled() == (not forced)
+    assert page._cards[TENSOR].isEnabled()
+    page._cards[SINGLE].click()
+    assert page._cards[TENSOR].isEnabled(), "the axis can still be changed"
+    page._cards[TENSOR].click()
+    page._options.tensorAxisChosen.emit("")
+    settle(page, wait_for)
+    assert page._deploy.isEnabled()
 
 
 def test_too_few_nodes_are_said_on_the_card(opened: Callable[..., PartitionPage], bridge: Bridge) -> None:
@@ -101,29 +123,32 @@ def test_the_ribbon_tells_what_runs_where_and_what_travels(
     page = opened("digits-cnn", 2)
     page._cards[TENSOR].click()
     settle(page, wait_for)
-    assert page._divided.isVisible()
+    ribbon = page._division.ribbon
+    assert ribbon.isVisible()
     assert not page._ribbon.isVisible()
     assert bridge.request is not None
     assert bridge.request.strategy == TENSOR
     division = page._plans.divisions[TENSOR]
     assert division is not None
     conv = next(d for d in division.layers if d.kind == "columns" and page._plans.layers[d.layer].op == "Conv")
-    tip = page._divided._layer_tip(conv.layer)
+    tip = page._division.ribbon._layer_tip(conv.layer)
     total = max(stop for part in conv.parts for _, stop in part.ranges or ())
     assert "channels 0–" in tip
     assert f"–{total - 1} on " in tip
     assert "on workshop" in tip
-    kinds = {mark.kind for mark in page._divided.marks()}
+    kinds = {mark.kind for mark in page._division.ribbon.marks()}
     assert kinds & {"all-reduce", "reduce-scatter", "all-gather"}
-    assert {entry.kind for entry in page._signs.entries if entry.kind} == kinds
-    assert "of the multiply-adds are split" in page._totals.text()
+    assert {entry.kind for entry in page._division.legend.entries if entry.kind} == kinds
+    assert "of the multiply-adds are split" in page._division.totals.text()
     with qtbot.waitSignal(page.inspected) as shown:
-        qtbot.mouseClick(page._divided, Qt.MouseButton.LeftButton, pos=page._divided.point_at(conv.layer))
+        qtbot.mouseClick(
+            page._division.ribbon, Qt.MouseButton.LeftButton, pos=page._division.ribbon.point_at(conv.layer)
+        )
     rows = dict(shown.args[0].rows)
     assert rows["Divided by"] == "output channels"
     assert rows["workshop"].startswith("channels 0–")
     with qtbot.waitSignal(page.inspected) as shown:
-        qtbot.mouseClick(page._divided, Qt.MouseButton.LeftButton, pos=page._divided.mark_point(0))
+        qtbot.mouseClick(ribbon, Qt.MouseButton.LeftButton, pos=ribbon.mark_point(0))
     rows = dict(shown.args[0].rows)
     assert "workshop → fast-one" in rows["Links"] or "fast-one → workshop" in rows["Links"]
     assert rows["Bytes"].endswith("B")
@@ -133,21 +158,25 @@ def test_image_rows_and_halos(opened: Callable[..., PartitionPage], wait_for: Wa
     page = opened("digits-cnn", 2)
     page._cards[SPATIAL].click()
     settle(page, wait_for)
-    assert "halo" in page._divided.kinds
+    assert "halo" in page._division.ribbon.kinds
     division = page._plans.divisions[SPATIAL]
     assert division is not None
     first = next(d for d in division.layers if d.kind == "image rows")
-    assert "image rows 0–" in page._divided._layer_tip(first.layer)
+    assert "image rows 0–" in page._division.ribbon._layer_tip(first.layer)
     assert page._options.spatial_axis.isVisible()
     assert not page._options.tensor_axis.isVisible()
 
 
 def test_a_recurrent_model_is_divided_too(opened: Callable[..., PartitionPage]) -> None:
     page = opened("lstm", 2)
-    for strategy in (TENSOR, SPATIAL):
-        known = page._plans.predictions[strategy] is not None
-        assert known or page._plans.problems[strategy], strategy
     assert page._plans.predictions[TENSOR] is not None, page._plans.problems[TENSOR]
+    assert page._cards[TENSOR].picture.boxes()
+    page._cards[TENSOR].click()
+    division = page._plans.divisions[TENSOR]
+    assert division is not None
+    whole = next(d for d in division.layers if d.kind == "replicated" and page._plans.layers[d.layer].op == "LSTM")
+    assert "not split: workshop, fast-one each run all of it" in page._division.ribbon._layer_tip(whole.layer)
+    assert "it has nothing that so many nodes can share" in page._division.ribbon._layer_tip(whole.layer)
 
 
 def test_the_axis_can_be_forced_and_undone(
@@ -162,11 +191,11 @@ def test_the_axis_can_be_forced_and_undone(
     assert bridge.request is not None
     assert bridge.request.tensor_axis == "rows"
     division = page._plans.divisions[TENSOR]
-    if division is None:
-        assert page._plans.problems[TENSOR]
-        assert page._cards[TENSOR].isEnabled(), "what was forced can be taken back"
-    else:
-        assert not any(layer.kind == "columns" for layer in division.layers)
+    assert division is not None, page._plans.problems[TENSOR]
+    kinds = {layer.kind for layer in division.layers}
+    assert "rows" in kinds
+    assert "columns" not in kinds
+    assert Form.TERMS in page._division.ribbon.forms
     page._undo.undo()
     assert bridge.request.tensor_axis is None
     assert box.currentData() == ""
@@ -213,7 +242,7 @@ def test_a_nesting_is_chosen_or_written(
     assert bridge.request is not None
     assert bridge.request.strategy == "pipeline(2) > tensor(2)"
     settle(page, wait_for)
-    assert "hand-over" in page._divided.kinds
+    assert "hand-over" in page._division.ribbon.kinds
     runs = [page._budget.cells(node).runs.text() for node in bridge.request.nodes]
     assert runs == ["Stage 1, part 1", "Stage 1, part 2", "Stage 2, part 1", "Stage 2, part 2"]
     text = page._options._text
@@ -257,9 +286,13 @@ def test_another_model_forgets_what_was_worked_out(
     page = opened("digits-cnn", 2)
     page._cards[TENSOR].click()
     settle(page, wait_for)
-    assert page._divided.marks()
+    assert page._division.ribbon.marks()
     bridge.openModel("digits-mlp")
-    wait_for(lambda: bridge.model is not None and bridge.model.name != page._plans.ribbon and not page._divided.marks())
+    wait_for(
+        lambda: (
+            bridge.model is not None and bridge.model.name != page._plans.ribbon and not page._division.ribbon.marks()
+        )
+    )
     wait_for(lambda: page._plans.profile() is not None, 60)
     settle(page, wait_for)
     division = page._plans.divisions[TENSOR]

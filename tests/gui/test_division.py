@@ -248,7 +248,8 @@ def colour_at(ribbon: DivisionRibbon, x: float, y: float) -> str:
 
 
 def test_bands_have_the_colours_of_the_nodes(ribbon: DivisionRibbon) -> None:
-    g = ribbon._geometry
+    assert ribbon._scene is not None
+    g = ribbon._scene.geometry
     middle = g.x(0.06)
     assert colour_at(ribbon, middle, g.lane_top(0) + g.lane_height * 0.1) == COLOURS[A].name()
     assert colour_at(ribbon, middle, g.lane_top(0) + g.lane_height * 0.9) == COLOURS[B].name()
@@ -311,7 +312,8 @@ def test_a_thousand_layers_are_drawn_with_few_strokes(qtbot: QtBot, ribbon: Divi
     assert 100 < len(ribbon.boxes()) <= 2 * (width / FINEST + 1)
     assert 20 < len(ribbon.marks()) <= width / MARK_GAP + 1
     assert sum(len(mark.exchanges) for mark in ribbon.marks()) == size / 2
-    assert len(ribbon._cells) <= width / 4 + 1
+    assert ribbon._scene is not None
+    assert len(ribbon._scene.cells) <= width / 4 + 1
     ribbon.grab()
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PySide6.QtCore import QRectF
+from PySide6.QtWidgets import QApplication
 
+from core.plan.form import CLIENT, NodeId, Plan, PlanRequest, Route, Sha256, Shard, ShardId
+from core.run.report import Latency, RunReport
+from core.wire.messages import ShardLoad
 from gui.colours import DARK, LIGHT, node_colour, text_on
 from gui.inspector import breakable
+from gui.shard_words import items_per_s, shards_words
 from gui.widgets import units
+from gui.widgets.comparison import facts
 from gui.widgets.dialogs import split_address
 from gui.widgets.imbalance import imbalance
 from gui.widgets.series import Ring, binary_ceiling, bit_ceiling, nice_ceiling
-from gui.widgets.topology import line_width, place_cards
+from gui.widgets.topology import Ways, line_width, place_cards, ways
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,50 @@ def test_links_grow_with_their_traffic() -> None:
     assert widths == sorted(widths)
     assert widths[0] == 1.5
     assert widths[-1] == 6.5
+
+
+def test_many_steps_of_a_node_are_told_briefly(application: QApplication) -> None:
+    def shards(*labels: str) -> list[Shard]:
+        empty = Sha256("0" * 64)
+        return [Shard(ShardId(i), NodeId("n"), text, 0, 0, 0, empty, 0, (), (), (), 0) for i, text in enumerate(labels)]
+
+    assert shards_words(shards("layers 1-4", "layers 5-9")) == "layers 1-4, layers 5-9"
+    assert shards_words(shards("whole model", "whole model")) == "whole model"
+    assert shards_words(shards("layers 1-4", "layer 5", "layers 6-8", "exchange")) == "layers 1-4 and 3 more steps"
+    loads = [ShardLoad(ShardId(i), "", 0.1, rate, 5) for i, rate in enumerate((100.0, 98.0, 101.0))]
+    assert items_per_s(loads) == 101.0, "every item goes through all steps"
+    assert items_per_s([]) == 0.0
+
+
+def test_a_run_says_how_its_layers_were_divided() -> None:
+    def report(request: PlanRequest) -> RunReport:
+        return RunReport(
+            model="m",
+            strategy=request.strategy,
+            items=1,
+            seconds=1.0,
+            throughput=1.0,
+            latency_ms=Latency(1, 1, 1),
+            nodes=(),
+            request=request,
+        )
+
+    nodes = (NodeId("a"), NodeId("b"))
+    divided = PlanRequest("tensor", nodes, 1, tensor_axis="rows", shares=(0.36, 0.64))
+    told = {
+        fact.name: (fact.first, fact.second) for fact in facts(report(divided), report(PlanRequest("tensor", nodes, 1)))
+    }
+    assert told["Axis and shares"] == ("rows; 36 : 64", "–")
+
+
+def test_links_of_a_plan_join_each_pair_once() -> None:
+    a, b, c = (NodeId(name) for name in "abc")
+    empty = Sha256("0" * 64)
+    shards = tuple(Shard(ShardId(i), node, "", 0, 0, i, empty, 0, (), (), (), 0) for i, node in enumerate((a, b, c, a)))
+    ends = ((CLIENT, 0), (0, 1), (1, 0), (0, 3), (1, 2), (2, CLIENT))
+    routes = tuple(Route(ShardId(one), "t", ShardId(other), "t") for one, other in ends)
+    plan = Plan(empty, "m", PlanRequest("tensor", (a, b, c), 1), shards, routes)
+    assert ways(plan) == Ways({a, c}, ((a, b), (b, c)))
 
 
 @pytest.mark.parametrize("tokens", [DARK, LIGHT], ids=["dark", "light"])

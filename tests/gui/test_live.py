@@ -141,7 +141,7 @@ def test_layers_divided_over_two_agents_give_the_right_answers(
     page = window.pages["partition"]
     page._items.setValue(20)  # type: ignore[attr-defined]
     page._cards["tensor"].click()  # type: ignore[attr-defined]
-    wait_for(lambda: bridge.prediction is not None and page._divided.marks(), 40)  # type: ignore[attr-defined]
+    wait_for(lambda: bridge.prediction is not None and page._division.ribbon.marks(), 40)  # type: ignore[attr-defined]
     page._deploy.click()  # type: ignore[attr-defined]
     wait_for(lambda: (bridge.phase is Phase.DEPLOYED and bridge.deployment is not None) or errors, 40)
     assert errors == []

@@ -67,7 +67,7 @@ def _averages(view: OpView, held: Split) -> Iterator[Choice]:
     size = view.shape(0)[held.axis]
     if not held.exact:
         touching = divided(view, held, Sliding(size, size, 1), view.op.inputs[0])
-        if not touching:
+        if not touching or not touching[0][0].exact:
             return
         held = touching[0][0]
     if len(held.ranks) > 1:

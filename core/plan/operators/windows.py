@@ -7,17 +7,20 @@ come from neighbours, or parts that overlap (fused tiles), whose halo rows are c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
 from msgspec import Struct
 
-from core.plan.layouts import Range, Ranges, Split, merged
+from core.plan.layouts import Group, Range, Ranges, Split, merged, split_by
 from core.plan.operators.base import Local, OpView
 
-MOST_DIVISIONS = 4
+MOST_DIVISIONS = 5
 """Each is a choice for the search, and choices multiply along the graph."""
+
+EVEN_ENOUGH = 0.05
+"""Parts whose most loaded rank could have less of its work taken away than this are not shared out afresh."""
 
 
 class Window(Protocol):
@@ -187,8 +190,10 @@ def attributes_of(view: OpView, rank: int) -> tuple[tuple[int, ...], tuple[int, 
 def divided(view: OpView, held: Split, window: Window, value: str) -> list[tuple[Split, Split]]:
     """Ways of dividing the output ``value`` when the input is held as ``held``: (input wanted, output), on one axis.
 
-    First parts that touch; then, where the parts held overlap, all that can be made of them without any exchange; then
-    parts that overlap by as much as the windows that follow can use.
+    First parts that touch, with boundaries where those of the input come to lie; then, where the parts held overlap,
+    all that can be made of them without any exchange; then, where the size changes and boundaries have drifted away
+    from the ranks' shares, the rows shared out afresh; then parts that overlap by as much as the windows that follow
+    can use.
     """
     rows = _in_order(held)
     if rows is None:
@@ -201,6 +206,12 @@ def divided(view: OpView, held: Split, window: Window, value: str) -> list[tuple
     candidates = [parts]
     if not held.exact:
         candidates.append({rank: window.reach(one) for rank, one in rows})
+    afresh = _shared_out(view.group, window.made)
+    gain = _load(parts, view.group) - _load(afresh, view.group)
+    if gain >= 0 and any(rank in afresh and first >= last for rank, (first, last) in parts.items()):
+        candidates[0] = afresh  # boundaries that fell together left a rank nothing
+    elif gain > EVEN_ENOUGH and not 2 / 3 < window.made / window.size < 3 / 2:
+        candidates.append(afresh)
     for extra in view.overlaps(value, held.axis)[1:]:
         wider = {rank: (max(0, a - extra), min(window.made, b + extra)) for rank, (a, b) in parts.items() if a < b}
         candidates.append(wider)
@@ -210,6 +221,17 @@ def divided(view: OpView, held: Split, window: Window, value: str) -> list[tuple
         if pair is not None:
             found.setdefault(pair[1], pair[0])
     return [(wanted, made) for made, wanted in found.items()][:MOST_DIVISIONS]
+
+
+def _shared_out(group: Group, rows: int) -> dict[int, Range]:
+    parts = split_by(((rows, 1),), 0, group).parts
+    return {rank: ranges[0] for rank, ranges in enumerate(parts) if ranges}
+
+
+def _load(parts: Mapping[int, Range], group: Group) -> float:
+    """Rows of the most loaded rank, in terms of its share of all of them."""
+    total = max(1, sum(last - first for first, last in parts.values()))
+    return max((last - first) / (total * group.shares[rank]) for rank, (first, last) in parts.items())
 
 
 def emit_rows(kernels: tuple[Kernel, ...], at: int, parts: tuple[Ranges, ...], local: Local) -> None:

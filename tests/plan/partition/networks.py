@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 20
+OPSET = 21
 MOST_ELEMENTS = 20_000
 """Of one value: larger ones make the tests slow, and find nothing more."""
 
@@ -21,6 +22,8 @@ class Network:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.kinds: dict[str, int] = {}
+        """Element types of values that are not float."""
         self.inputs: list[onnx.ValueInfoProto] = []
         self._random = np.random.default_rng(seed)
         self._made = 0
@@ -29,6 +32,8 @@ class Network:
         """Without its batch axis; ``ids``: integers below that."""
         name = f"x{len(self.inputs)}"
         kind = TensorProto.FLOAT if ids is None else TensorProto.INT64
+        if ids is not None:
+            self.kinds[name] = kind
         self.inputs.append(helper.make_tensor_value_info(name, kind, ["batch", *shape]))
         self.shapes[name] = shape
         return name
@@ -41,14 +46,21 @@ class Network:
         return name
 
     def numbers(self, *values: int) -> str:
-        name = f"n{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return self.constant(np.array(values, np.int64))
+
+    def constant(self, array: np.ndarray) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def op(self, op_type: str, inputs: list[str], shape: tuple[int, ...], **attributes: object) -> str:
-        """``shape`` of the output, without its batch axis."""
+    def op(
+        self, op_type: str, inputs: list[str], shape: tuple[int, ...], *, kind: int = TensorProto.FLOAT, **attributes: Any
+    ) -> str:
+        """``shape`` of the output, without its batch axis; ``kind``: its element type."""
         self._made += 1
         name = f"v{self._made}"
+        if kind != TensorProto.FLOAT:
+            self.kinds[name] = kind
         self.nodes.append(helper.make_node(op_type, inputs, [name], name=f"{op_type}_{self._made}", **attributes))
         self.shapes[name] = shape
         return name
@@ -67,7 +79,8 @@ class Network:
         read = {name for node in self.nodes for name in node.input}
         made = [name for node in self.nodes for name in node.output if name not in read]
         outputs = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *self.shapes[name]]) for name in made
+            helper.make_tensor_value_info(name, self.kinds.get(name, TensorProto.FLOAT), ["batch", *self.shapes[name]])
+            for name in made
         ]
         used = [value for value in self.inputs if value.name in read]
         graph = helper.make_graph(self.nodes, "random", used, outputs, self.constants)
@@ -224,112 +237,3 @@ def _classifier(draw: st.DrawFn, net: Network, value: str) -> None:
     first = net.op("Gemm", [flat, net.weight(hidden, features), net.weight(hidden)], (hidden,), transB=1)
     last = net.op("MatMul", [net.op("Relu", [first], (hidden,)), net.weight(hidden, 5)], (5,))
     net.op("Softmax", [last], (5,), axis=-1)
-
-
-@st.composite
-def sequence_networks(draw: st.DrawFn) -> onnx.ModelProto:
-    """Transformer blocks as exporters write them, with grouped queries, fused projections, gates and residuals."""
-    net = Network(draw(st.integers(0, 1000)))
-    length = draw(st.integers(3, 9))
-    heads = draw(st.sampled_from([1, 2, 3, 4, 6]))
-    size = draw(st.sampled_from([1, 2, 4]))
-    width = heads * size
-    if draw(st.booleans()):
-        ids = net.input(length, ids=1)
-        value = net.op("Gather", [net.weight(draw(st.integers(1, 20)), width), ids], (length, width), axis=0)
-    else:
-        value = net.op("MatMul", [net.input(length, 3), net.weight(3, width)], (length, width))
-    for _ in range(draw(st.integers(1, 3))):
-        block = draw(st.sampled_from(["attention", "attention", "mlp", "gate", "recurrent"]))
-        normed = net.op("LayerNormalization", [value, net.weight(width), net.weight(width)], (length, width), axis=-1)
-        if block == "attention":
-            groups = draw(st.sampled_from([g for g in (1, 2, 3) if heads % g == 0]))
-            made = _attention(draw, net, normed, heads, heads // groups, size)
-        elif block == "recurrent":
-            made = _recurrent(draw, net, normed, width)
-        else:
-            made = _feed_forward(draw, net, normed, gate=block == "gate")
-        value = net.op("Add", [value, made], (length, width))
-    if draw(st.booleans()):
-        net.op("MatMul", [value, net.weight(width, draw(st.integers(1, 15)))], (length, 15))
-        net.shapes[net.nodes[-1].output[0]] = (length, net.constants[-1].dims[1])
-    else:
-        net.op("ReduceMean", [value, net.numbers(1)], (width,), keepdims=0)
-    return net.model()
-
-
-def _attention(draw: st.DrawFn, net: Network, value: str, heads: int, keys: int, size: int) -> str:
-    length, width = net.shapes[value]
-    if keys == heads and draw(st.booleans()):
-        fused = net.op("MatMul", [value, net.weight(width, 3 * width)], (length, 3 * width))
-        fused = net.op("Add", [fused, net.weight(3 * width)], (length, 3 * width))
-        if draw(st.booleans()):
-            parts = net.several("Split", [fused, net.numbers(width, width, width)], [(length, width)] * 3, axis=2)
-        else:
-            shaped = net.op("Reshape", [fused, net.numbers(0, length, 3, heads, size)], (length, 3, heads, size))
-            moved = net.op("Transpose", [shaped], (length, heads, size), perm=[2, 0, 3, 1, 4])
-            net.shapes[moved] = (0,)
-            cut = [net.op("Gather", [moved, _scalar(net, index)], (heads, length, size), axis=0) for index in range(3)]
-            return _attend(draw, net, cut[0], cut[1], cut[2], heads, size, length)
-    else:
-        parts = [
-            net.op("MatMul", [value, net.weight(width, n * size)], (length, n * size)) for n in (heads, keys, keys)
-        ]
-    split = []
-    for part, count in zip(parts, (heads, keys, keys), strict=True):
-        shaped = net.op("Reshape", [part, net.numbers(0, length, count, size)], (length, count, size))
-        turned = net.op("Transpose", [shaped], (count, length, size), perm=[0, 2, 1, 3])
-        if count != heads:  # grouped queries: each key serves several heads
-            times = heads // count
-            wide = net.op("Unsqueeze", [turned, net.numbers(2)], (count, 1, length, size))
-            wide = net.op("Expand", [wide, net.numbers(1, count, times, length, size)], (count, times, length, size))
-            turned = net.op("Reshape", [wide, net.numbers(0, heads, length, size)], (heads, length, size))
-        split.append(turned)
-    return _attend(draw, net, split[0], split[1], split[2], heads, size, length)
-
-
-def _attend(draw: st.DrawFn, net: Network, q: str, k: str, v: str, heads: int, size: int, length: int) -> str:
-    width = heads * size
-    turned = net.op("Transpose", [k], (heads, size, length), perm=[0, 1, 3, 2])
-    scores = net.op("MatMul", [q, turned], (heads, length, length))
-    if draw(st.booleans()):
-        scores = net.op("Add", [scores, net.weight(length, length)], (heads, length, length))
-    shares = net.op("Softmax", [scores], (heads, length, length), axis=-1)
-    context = net.op("MatMul", [shares, v], (heads, length, size))
-    joined = net.op("Transpose", [context], (length, heads, size), perm=[0, 2, 1, 3])
-    flat = net.op("Reshape", [joined, net.numbers(0, length, width)], (length, width))
-    made = net.op("MatMul", [flat, net.weight(width, width)], (length, width))
-    return net.op("Add", [made, net.weight(width)], (length, width))
-
-
-def _feed_forward(draw: st.DrawFn, net: Network, value: str, *, gate: bool) -> str:
-    length, width = net.shapes[value]
-    inner = draw(st.integers(1, 16))
-    up = net.op("MatMul", [value, net.weight(width, inner)], (length, inner))
-    if gate:
-        other = net.op("MatMul", [value, net.weight(width, inner)], (length, inner))
-        up = net.op("Mul", [up, net.op("Sigmoid", [other], (length, inner))], (length, inner))
-    else:
-        up = net.op("Gelu", [net.op("Add", [up, net.weight(inner)], (length, inner))], (length, inner))
-    return net.op("MatMul", [up, net.weight(inner, width)], (length, width))
-
-
-def _recurrent(draw: st.DrawFn, net: Network, value: str, width: int) -> str:
-    """Both directions, added up."""
-    length = net.shapes[value][0]
-    gates, op = draw(st.sampled_from([(1, "RNN"), (3, "GRU"), (4, "LSTM")]))
-    turned = net.op("Transpose", [value], (0,), perm=[1, 0, 2])
-    weights = [
-        net.weight(2, gates * width, width),
-        net.weight(2, gates * width, width),
-        net.weight(2, 2 * gates * width),
-    ]
-    made = net.op(op, [turned, *weights], (0,), hidden_size=width, direction="bidirectional")
-    added = net.op("ReduceSum", [made, net.numbers(1)], (0,), keepdims=0)
-    return net.op("Transpose", [added], (length, width), perm=[1, 0, 2])
-
-
-def _scalar(net: Network, value: int) -> str:
-    name = f"i{len(net.constants)}"
-    net.constants.append(numpy_helper.from_array(np.array(value, np.int64), name))
-    return name

@@ -121,7 +121,8 @@ def test_rows_with_halo() -> None:
 
 
 def test_stride_rounds_boundaries_up_and_wants_no_row_in_vain() -> None:
-    (choice,) = spatial(conv((12, 9), (1, 1), strides=[2, 2]).check(x=Split(2, (((0, 7),), ((7, 12),)))))
+    case = conv((12, 9), (1, 1), strides=[2, 2], shares=(0.6, 0.4))
+    (choice,) = spatial(case.check(x=Split(2, (((0, 7),), ((7, 12),)))))
     assert choice.inputs[0] == Split(2, (((0, 7),), ((8, 11),)))
     assert choice.outputs == (Split(2, (((0, 4),), ((4, 6),))),)
 
@@ -129,7 +130,8 @@ def test_stride_rounds_boundaries_up_and_wants_no_row_in_vain() -> None:
 def test_transposed_rows_without_halo() -> None:
     held = Split(3, (((0, 5),), (), ((5, 9),)))
     case = conv((4, 9), (2, 2), op="ConvTranspose", strides=[2, 2], shares=(0.5, 0.2, 0.3))
-    (choice,) = spatial(case.check(x=held))
+    choice, afresh = spatial(case.check(x=held))
+    assert afresh.outputs == (Split(3, (((0, 9),), ((9, 13),), ((13, 18),))),)
     assert choice.inputs[0] == held
     assert choice.outputs == (Split(3, (((0, 10),), (), ((10, 18),))),)
 
@@ -157,7 +159,27 @@ def test_rows_computed_twice_for_the_sake_of_what_follows() -> None:
 def test_rows_in_several_pieces_or_out_of_reach_are_left_alone() -> None:
     assert not spatial(conv().check(x=Split(2, (((0, 2), (8, 12)), ((2, 8),)))))
     assert not spatial(conv((3, 9)).check(x=Split(2, (((0, 2),), ((2, 3),)))))  # one row of output
-    assert not spatial(conv((12, 9), (1, 1), pads=[3, 0, 3, 0]).check(x=Split(2, (((0, 1),), ((1, 12),)))))
+    in_padding = conv((12, 9), (1, 1), pads=[3, 0, 3, 0], shares=(0.1, 0.9))
+    assert not spatial(in_padding.check(x=Split(2, (((0, 1),), ((1, 12),)))))
+
+
+def test_rows_that_drift_from_the_shares_can_be_shared_out_afresh() -> None:
+    patches = conv((32, 8), (4, 4), strides=[4, 4], shares=(0.25, 0.25, 0.5))
+    inherited, afresh = spatial(patches.check(x=Split(2, (((0, 10),), ((10, 20),), ((20, 32),)))))
+    assert inherited.outputs == (Split(2, (((0, 3),), ((3, 5),), ((5, 8),))),)
+    assert afresh.outputs == (Split(2, (((0, 2),), ((2, 4),), ((4, 8),))),)
+    assert afresh.inputs[0] == Split(2, (((0, 8),), ((8, 16),), ((16, 32),)))
+    assert len(spatial(patches.check(x=Split(2, (((0, 8),), ((8, 16),), ((16, 32),)))))) == 1
+
+
+def test_no_rank_is_left_without_rows_where_boundaries_fall_together() -> None:
+    patches = conv((32, 8), (8, 8), strides=[8, 8], shares=(0.4, 0.2, 0.4))
+    (choice,) = spatial(patches.check(x=Split(2, (((0, 13),), ((13, 19),), ((19, 32),)))))
+    assert choice.outputs == (Split(2, (((0, 2),), ((2, 3),), ((3, 4),))),)
+    assert choice.inputs[0] == Split(2, (((0, 16),), ((16, 24),), ((24, 32),)))
+    slow = conv((32, 8), (8, 8), strides=[8, 8], shares=(0.475, 0.05, 0.475))
+    (choice,) = spatial(slow.check(x=Split(2, (((0, 14),), ((14, 17),), ((17, 32),)))))
+    assert choice.outputs == (Split(2, (((0, 2),), (), ((2, 4),))),)  # a fourth of the image would hold all others up
 
 
 @examples(70)

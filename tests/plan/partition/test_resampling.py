@@ -84,7 +84,8 @@ def test_nearest_by_whole_factors(factor: int, by: str, coordinates: str, roundi
             coordinate_transformation_mode=coordinates,
         )
     else:
-        case = resize((1, 2, 7, 4), computed=by == "computed", overlaps={("out0", 2): (0, 3)}, **more)
+        more |= {"overlaps": {("out0", 2): (0, 3)}, "shares": (4 / 7, 3 / 7)}
+        case = resize((1, 2, 7, 4), computed=by == "computed", **more)
     choices = case.check(x=Split(2, (((0, 4),), ((4, 7),))))
     assert len(choices) == (2 if factor in factors else 0)
     if choices:
