@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
+from agent.backlog import Backlog
 from agent.dataflow import Key, Run, ShardRaised, ShardRan
 from agent.executor import LoadedShard
 from agent.failures import AgentFailureError
@@ -21,7 +22,7 @@ _JOIN_SECONDS: Final = 2.0
 
 
 class Compute:
-    """Runs one task after another in the order they were submitted.
+    """Runs one task after another, the oldest micro-batch first.
 
     ``ready`` is called on its thread whenever a result was added to ``results``. After each run it rests as long as the
     CPU limit wants; a rest ends early when the limit changes or the thread is closed.
@@ -32,7 +33,7 @@ class Compute:
         self._meter = meter
         self._limits = limits
         self._ready = ready
-        self._tasks: deque[tuple[LoadedShard, Run]] = deque()
+        self._tasks: Backlog[tuple[LoadedShard, Run]] = Backlog()
         self._changed = threading.Condition()
         self._closing = False
         self._resting_until = 0.0
@@ -47,13 +48,13 @@ class Compute:
 
     def submit(self, shard: LoadedShard, run: Run) -> None:
         with self._changed:
-            self._tasks.append((shard, run))
+            self._tasks.put(run, (shard, run))
             self._changed.notify()
 
     def drop(self, keys: frozenset[Key]) -> None:
         """Forget tasks that have not begun."""
         with self._changed:
-            self._tasks = deque(task for task in self._tasks if task[1][:3] not in keys)
+            self._tasks.drop(keys)
 
     def limits_changed(self) -> None:
         """End the present rest."""
@@ -87,7 +88,7 @@ class Compute:
             if self._closing:
                 return None
             self._busy = True
-            return self._tasks.popleft()
+            return self._tasks.take()
 
     def _rest(self, ran: float) -> None:
         rest = self._limits.rest_after(ran)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from agent.backlog import Backlog
 from agent.compute import Compute, execute
 from agent.dataflow import (
     ClientAttached,
@@ -74,7 +74,7 @@ class Serving:
         self._shards = {loaded.shard.id: loaded for loaded in shards}
         self._seconds: dict[ShardId, float] = {}
         """What a run of each shard took lately; its first one, which reads the weights, goes to the compute thread."""
-        self._ready: deque[Run] = deque()
+        self._ready: Backlog[Run] = Backlog()
         """What is still to be run here; empty between messages."""
         self._kept_waiting: tuple[int, int] | None = None
         """The (job, seq) that ran here last, if messages came meanwhile that were not looked at yet."""
@@ -179,12 +179,11 @@ class Serving:
             self._fail(effect.failed)
         elif type(effect) is Drop:
             self._compute.drop(effect.keys)
-            if self._ready:
-                self._ready = deque(run for run in self._ready if run[:3] not in effect.keys)
+            self._ready.drop(effect.keys)
 
     def _run(self, run: Run) -> None:
         if self._limits.cpu >= 1.0 and self._compute.idle and self._is_for_here(run):
-            self._ready.append(run)
+            self._ready.put(run, run)
         else:
             self._compute.submit(self._shards[run.shard], run)
 
@@ -201,7 +200,7 @@ class Serving:
     def _run_ready(self) -> None:
         """Run what is to run on this thread, and what follows from it; results leave before the next one begins."""
         while self._ready:
-            run = self._ready.popleft()
+            run = self._ready.take()
             outcome = execute(self._shards[run.shard], run, self._meter)
             self._kept_waiting = (run.job, run.seq) if self._listener.waiting else None
             self._ran(outcome)

@@ -1,6 +1,6 @@
 """Play a dataflow of shards event by event: who computes when, who waits for whom. Knows nothing of models or plans.
 
-A station is a node. It runs one shard at a time, first come, first served; messages are handled at once, one after the
+A station is a node. It runs one shard at a time, of those that could run the one of the oldest micro-batch; messages are handled at once, one after the
 other, and on a node with one core they hold up the shard that runs meanwhile. The client sends a micro-batch's inputs,
 waits for its results, and keeps a fixed number of micro-batches under way. Everything is deterministic.
 """
@@ -139,7 +139,8 @@ class _Node:
         self.ends = 0.0
         """When the current run does, unless messages come."""
         self.resting = False
-        self.waiting: deque[tuple[int, int]] = deque()
+        self.waiting: list[tuple[int, int]] = []
+        """Heap of (micro-batch, run): an agent takes the oldest micro-batch first, of one the first shard."""
 
 
 _ARRIVED, _READY, _ENDED, _RESTED, _COMPLETE = range(5)
@@ -228,7 +229,7 @@ class _Play:
 
     def _made_ready(self, now: float, run: int, batch: int) -> None:
         node = self._nodes[self._network.runs[run].station]
-        node.waiting.append((run, batch))
+        heappush(node.waiting, (batch, run))
         if node.current is None and not node.resting and len(node.waiting) == 1:
             self._queue(node, now)
 
@@ -241,7 +242,8 @@ class _Play:
 
     def _start(self, node: _Node, now: float) -> None:
         self._free[node.machine] -= node.threads
-        run, batch = node.current = node.waiting.popleft()
+        batch, run = heappop(node.waiting)
+        node.current = (run, batch)
         begins = now if node.beside else max(now, node.handled)
         node.ends = begins + self._network.runs[run].seconds
         self._push(node.ends, _ENDED, run, batch)

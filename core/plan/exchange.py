@@ -1,18 +1,19 @@
 """Bring tensors from the layout in which a group holds them into the one that is wanted.
 
 Everything a rank does not hold is fetched from a rank that does, in one transfer from each; joining and adding up are
-operators of the receiver's program. Terms are always added in the order of their ranks, so a run repeats bit for bit.
+operators of the receiver's program. The terms of a sum are added in an order that the plan fixes: that of their ranks,
+in a ring for each chunk that of the ranks on its way. So a run repeats bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from zlib import crc32
+from itertools import accumulate, pairwise
 
 import numpy as np
 from msgspec import Struct
 
-from core.cost.exchange import LinkCost, cheapest_all_reduce
+from core.cost.exchange import AllReduce, LinkCost, cheapest_all_reduce
 from core.plan.form import Slice
 from core.plan.layouts import (
     REPLICATED,
@@ -25,14 +26,13 @@ from core.plan.layouts import (
     Split,
     apportion,
     located,
-    shifted,
+    span,
     within,
 )
+from core.plan.merging import MOST_PIECES, add_up, cut, cut_from_span, gathered, joined
 from core.plan.program import TensorType
 from core.plan.rank_program import RankProgram, local_name, local_type
 
-MOST_PIECES = 16
-"""A tensor of more pieces is joined first and put in order then, by one Gather."""
 Names = tuple[str | None, ...]
 """What each rank calls its part; None where it holds nothing."""
 
@@ -47,15 +47,20 @@ class Hop(Struct, frozen=True):
     name: str
     """Input of the target's program."""
     slices: tuple[Slice, ...]
+    """What is cut out of ``value``, in its own indices."""
     kind: str
+    """As in ``division.Exchange``."""
     tensor: str
+    """The divided program's value that it is a part of."""
     layer: int
+    """That it is for."""
 
 
 class Exchange:
     """Writes redistributions into the programs of a group's ranks."""
 
     def __init__(self, programs: Sequence[RankProgram], types: Mapping[str, TensorType], link: LinkCost) -> None:
+        """``types``: of the divided program's values, whole."""
         self.programs = list(programs)
         self.group = Group(tuple(1 / len(programs) for _ in programs))
         self.hops: list[Hop] = []
@@ -128,17 +133,15 @@ class Exchange:
             first, last = _bounding(ranges, source.parts[owner])
             slices = () if (first, last) == (0, source.sizes[owner]) else (Slice(source.axis, first, last),)
             if isinstance(want, Split) and across:
-                low, high = want.parts[rank][0][0], want.parts[rank][-1][1]
-                slices = tuple(sorted((*slices, Slice(want.axis, low, high)), key=lambda s: s.axis))
+                slices = tuple(sorted((*slices, Slice(want.axis, *span(want.parts[rank]))), key=lambda s: s.axis))
             name = names[owner]
             assert name is not None
             fetched[owner] = (self._fetch(value, owner, name, rank, slices, target.name, bundle, kind, layer), first)
-        joined = target.name if not _needs_cut(want, across) else program.fresh(target.name)
-        self._join(program, source, pieces, fetched, joined, bundle)
-        if isinstance(want, Split) and joined != target.name:
-            low = want.parts[rank][0][0]
-            cut(program, joined, target.name, want.axis, shifted(want.parts[rank], -low), bundle)
-        return target.name
+        if isinstance(want, Split) and across and len(want.parts[rank]) > 1:
+            stretch = program.fresh(target.name)
+            self._join(program, source, pieces, fetched, stretch, bundle)
+            return cut_from_span(program, stretch, target.name, want.axis, want.parts[rank], bundle)
+        return self._join(program, source, pieces, fetched, target.name, bundle)
 
     def _join(
         self,
@@ -148,8 +151,8 @@ class Exchange:
         fetched: Mapping[int, tuple[str, int]],
         target: str,
         bundle: int,
-    ) -> None:
-        """One tensor from pieces in order."""
+    ) -> str:
+        """One tensor from pieces in order, as ``target``."""
         if len(pieces) > MOST_PIECES:
             owners = list(fetched)
             base: dict[int, int] = {}
@@ -157,16 +160,15 @@ class Exchange:
             for owner in owners:
                 base[owner] = at
                 at += _fetched_size(source, pieces, owner)
-            joined = program.fresh(target)
-            program.add("Concat", [fetched[owner][0] for owner in owners], [joined], bundle, axis=source.axis)
+            everything = program.fresh(target)
+            joined(program, [fetched[owner][0] for owner in owners], everything, source.axis, bundle)
             index = np.concatenate(
                 [
                     np.arange(*_local(source, owner, piece), dtype=np.int64) - fetched[owner][1] + base[owner]
                     for owner, piece in pieces
                 ]
             )
-            program.add("Gather", [joined, program.small(index, f"{target}/order")], [target], bundle, axis=source.axis)
-            return
+            return gathered(program, everything, target, source.axis, index, bundle)
         parts = []
         for owner, piece in pieces:
             name, first = fetched[owner]
@@ -174,10 +176,7 @@ class Exchange:
             if (low - first, high - first) != (0, _fetched_size(source, pieces, owner)):
                 name = cut(program, name, program.fresh(target), source.axis, ((low - first, high - first),), bundle)
             parts.append(name)
-        if len(parts) == 1:
-            program.add("Identity", parts, [target], bundle)
-        else:
-            program.add("Concat", parts, [target], bundle, axis=source.axis)
+        return joined(program, parts, target, source.axis, bundle)
 
     def _fetch(
         self,
@@ -213,9 +212,8 @@ class Exchange:
     def _reduced(self, value: str, forms: dict[Layout, Names], source: Partial, want: Layout, layer: int) -> Names:
         names = forms[source]
         if isinstance(want, Replicated) and len(source.ranks) > 1:
-            way = cheapest_all_reduce(self._types[value].nbytes, len(self.group.ranks), self._link)
-            scattered = self._scattered(value) if way != "direct" else None
-            if scattered is not None and way == "ring" and len(source.ranks) == len(self.group.ranks):
+            scattered = self.two_steps(value)
+            if scattered is not None and self._way(value) == "ring" and len(source.ranks) == len(self.group.ranks):
                 return self._ring(value, names, scattered, layer)
             if scattered is not None:
                 self.convert(value, forms, scattered, layer)
@@ -226,27 +224,30 @@ class Exchange:
             for rank in self.group.ranks
         )
 
+    def two_steps(self, value: str) -> Split | None:
+        """How sums of ``value`` are best shared out before everybody has them; None where they are not."""
+        return self._scattered(value) if self._way(value) != "direct" else None
+
+    def _way(self, value: str) -> AllReduce:
+        return cheapest_all_reduce(self._types[value].nbytes, len(self.group.ranks), self._link)
+
     def _summed(self, value: str, source: Partial, names: Names, want: Layout, rank: int, layer: int, kind: str) -> str:
         target = self._declared(value, want, rank)
         if not target.fresh:
             return target.name
         program = self.programs[rank]
         bundle = program.new_bundle()
-        bounds: tuple[Slice, ...] = ()
-        if isinstance(want, Split):
-            bounds = (Slice(want.axis, want.parts[rank][0][0], want.parts[rank][-1][1]),)
+        bounds = (Slice(want.axis, *span(want.parts[rank])),) if isinstance(want, Split) else ()
         terms = []
         for owner in source.ranks:
             name = names[owner]
             assert name is not None
             terms.append(self._fetch(value, owner, name, rank, bounds, target.name, bundle, kind, layer))
-        several = isinstance(want, Split) and len(want.parts[rank]) > 1
-        total = program.fresh(target.name) if several else target.name
-        add_up(program, terms, total, self._types[value].dtype, bundle)
-        if isinstance(want, Split) and several:
-            low = want.parts[rank][0][0]
-            cut(program, total, target.name, want.axis, shifted(want.parts[rank], -low), bundle)
-        return target.name
+        dtype = self._types[value].dtype
+        if isinstance(want, Split) and len(want.parts[rank]) > 1:
+            stretch = add_up(program, terms, program.fresh(target.name), dtype, bundle)
+            return cut_from_span(program, stretch, target.name, want.axis, want.parts[rank], bundle)
+        return add_up(program, terms, target.name, dtype, bundle)
 
     def _scattered(self, value: str) -> Split | None:
         """An even split along the first axis that allows it, for a sum in two steps."""
@@ -256,8 +257,8 @@ class Exchange:
         ranks = len(self.group.ranks)
         for axis, (size, varies) in enumerate(zip(held.shape, held.varying, strict=True)):
             if size >= ranks and not varies:
-                bounds = np.cumsum([0, *apportion(size, self.group.shares)]).tolist()
-                return Split(axis, tuple(((bounds[r], bounds[r + 1]),) for r in range(ranks)))
+                bounds = accumulate(apportion(size, self.group.shares), initial=0)
+                return Split(axis, tuple(((first, last),) for first, last in pairwise(bounds)))
         return None
 
     def _ring(self, value: str, names: Names, chunks: Split, layer: int) -> Names:
@@ -322,35 +323,6 @@ class _Target(Struct, frozen=True):
     fresh: bool
 
 
-def cut(program: RankProgram, name: str, target: str, axis: int, ranges: Ranges, bundle: int) -> str:
-    """Write the ranges of one axis of a local tensor, joined, as ``target``."""
-    stem = f"{target}/{crc32(repr((name, axis, ranges)).encode()):08x}"
-    if len(ranges) > MOST_PIECES:
-        index = np.concatenate([np.arange(*one, dtype=np.int64) for one in ranges])
-        return program.add("Gather", [name, program.small(index, stem)], [target], bundle, axis=axis)
-    pieces = []
-    for start, stop in ranges:
-        made = target if len(ranges) == 1 else program.fresh(target)
-        bounds = [program.small(np.array([number], np.int64), stem) for number in (start, stop, axis)]
-        pieces.append(program.add("Slice", [name, *bounds], [made], bundle))
-    if len(pieces) > 1:
-        program.add("Concat", pieces, [target], bundle, axis=axis)
-    return target
-
-
-def add_up(program: RankProgram, terms: Sequence[str], target: str, dtype: str, bundle: int) -> None:
-    """The sum of the terms, in their order."""
-    if len(terms) == 1:
-        program.add("Identity", terms, [target], bundle)
-    elif dtype.startswith("float"):
-        program.add("Sum", terms, [target], bundle)
-    else:
-        total = terms[0]
-        for index, term in enumerate(terms[1:]):
-            made = target if index == len(terms) - 2 else program.fresh(target)
-            total = program.add("Add", [total, term], [made], bundle)
-
-
 def _wants(want: Layout, rank: int) -> bool:
     return isinstance(want, Replicated) or rank in want.ranks
 
@@ -373,10 +345,6 @@ def _kind(source: Split, want: Layout) -> str:
         return "all-gather"
     assert isinstance(want, Split)
     return "halo" if want.axis == source.axis else "all-to-all"
-
-
-def _needs_cut(want: Layout, across: bool) -> bool:
-    return isinstance(want, Split) and across and any(len(ranges) > 1 for ranges in want.parts)
 
 
 def _axis_size(held: TensorType, axis: int) -> int:

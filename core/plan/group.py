@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from msgspec import Struct
 
 from core.cost.exchange import LinkCost
-from core.plan.exchange import Exchange, Hop, Names, cut
+from core.plan.decompressed import dividing_choice
+from core.plan.exchange import Exchange, Hop, Names
 from core.plan.form import Slice
-from core.plan.layouts import REPLICATED, Group, Layout, Partial, Split
+from core.plan.layouts import REPLICATED, Group, Layout, Partial, Split, span
+from core.plan.merging import cut_from_span
+from core.plan.operators.base import Choice
 from core.plan.program import Op, Program
-from core.plan.rank_program import LocalOp, RankProgram, local_name, local_type
+from core.plan.rank_program import LocalOp, RankProgram, local_name, local_type, names_of
 from core.plan.search import Found, Step, takes_part
-
-_FIXED_ELEMENT_BY_ELEMENT: Final = frozenset(
-    {"Cast", "Identity", "Neg", "Sqrt", "Reciprocal", "Tanh", "Sigmoid", "Relu"}
-)
 
 
 class Import(Struct, frozen=True):
@@ -32,24 +30,29 @@ class Import(Struct, frozen=True):
 
 
 class GroupProgram(Struct, frozen=True, eq=False):
+    """A program divided among ranks."""
+
     programs: tuple[RankProgram, ...]
     hops: tuple[Hop, ...]
     imports: tuple[Import, ...]
     exports: Mapping[str, Mapping[Layout, Names]]
-    """Outputs of the divided program: each form in which the group holds them; none is Partial."""
+    """Outputs of the divided program: each form in which the group holds them; none is Partial. All their names are
+    outputs of the ranks' programs."""
 
 
-def divide(program: Program, group: Group, found: Found, link: LinkCost, level: int = 0) -> GroupProgram:
-    """Write what the search found, for every rank. ``level``: how many groups lie around this one."""
-    return _Division(program, group, found, link, level).run()
+def divide(program: Program, group: Group, found: Found, link: LinkCost, opset: int) -> GroupProgram:
+    """Write what the search found, for every rank. ``opset``: of ONNX's own operators."""
+    return _Division(program, group, found, link, opset).run()
 
 
 class _Division:
-    def __init__(self, program: Program, group: Group, found: Found, link: LinkCost, level: int) -> None:
+    def __init__(self, program: Program, group: Group, found: Found, link: LinkCost, opset: int) -> None:
         self._program = program
         self._group = group
         self._found = found
-        self._programs = tuple(RankProgram(rank, level) for rank in group.ranks)
+        self._opset = opset
+        taken = names_of(program)
+        self._programs = tuple(RankProgram(rank, taken) for rank in group.ranks)
         self._exchange = Exchange(self._programs, program.types, link)
         self._forms: dict[str, dict[Layout, Names]] = {}
         self._imports: list[Import] = []
@@ -62,12 +65,16 @@ class _Division:
             self._write(step)
         for name in self._program.outputs:
             held = self._forms.setdefault(name, {})
-            if not any(not isinstance(layout, Partial) for layout in held):
-                self._provide(name, REPLICATED, -1)
+            if all(isinstance(layout, Partial) for layout in held):
+                self._provide(name, (self._exchange.two_steps(name) if held else None) or REPLICATED, -1)
         exports: dict[str, dict[Layout, Names]] = {
             name: {layout: names for layout, names in self._forms[name].items() if not isinstance(layout, Partial)}
             for name in self._program.outputs
         }
+        for names in (names for forms in exports.values() for names in forms.values()):
+            for program, own in zip(self._programs, names, strict=True):
+                if own is not None:
+                    program.outputs[own] = None
         return GroupProgram(self._programs, tuple(self._exchange.hops), tuple(self._imports), exports)
 
     # ------------------------------------------------------------ operators
@@ -75,10 +82,18 @@ class _Division:
     def _write(self, step: Step) -> None:
         op, choice = step.op, step.choice
         if choice is None:
-            self._write_whole(op)
+            self._write_whole(op, op.layer)
             return
+        for name, layout, held in zip(
+            op.outputs, choice.outputs, self._write_choice(op, choice, op.layer), strict=True
+        ):
+            if name:
+                self._forms[name] = {layout: held}
+
+    def _write_choice(self, op: Op, choice: Choice, layer: int) -> list[Names]:
+        """What the ranks call each output. ``layer``: for which the inputs are fetched."""
         inputs = [
-            self._provide(name, want, op.layer) if name and want is not None else None
+            self._provide(name, want, layer) if name and want is not None else None
             for name, want in zip(op.inputs, choice.inputs, strict=True)
         ]
         names: list[list[str | None]] = [[None] * len(self._programs) for _ in op.outputs]
@@ -93,24 +108,21 @@ class _Division:
             choice.emit(LocalOp(program, op, taken, made, choice.shares[rank]))
             for index, name in enumerate(made):
                 names[index][rank] = name or None
-        for name, layout, held in zip(op.outputs, choice.outputs, names, strict=True):
-            if name:
-                self._forms[name] = {layout: tuple(held)}
+        return [tuple(held) for held in names]
 
     def _output(self, program: RankProgram, value: str, layout: Layout) -> str:
         name = local_name(value, layout, program)
         program.types[name] = local_type(self._program.types[value], layout, program.rank)
         return name
 
-    def _write_whole(self, op: Op) -> None:
+    def _write_whole(self, op: Op, layer: int) -> None:
         for name in op.reads:
-            self._provide(name, REPLICATED, op.layer)
+            self._provide(name, REPLICATED, layer)
         for program in self._programs:
             outputs = tuple(self._output(program, name, REPLICATED) if name else "" for name in op.outputs)
             LocalOp(program, op, op.inputs, outputs, 1.0).same()
-        for name in op.outputs:
-            if name:
-                self._forms[name] = {REPLICATED: (name,) * len(self._programs)}
+        for name in filter(None, op.outputs):
+            self._forms.setdefault(name, {})[REPLICATED] = (name,) * len(self._programs)
 
     # ------------------------------------------------------------ values
 
@@ -129,96 +141,52 @@ class _Division:
         return forms[want]
 
     def _weight(self, value: str, want: Layout) -> Names:
+        """Each rank has the slice of a constant that it needs."""
         constant = self._program.constants[value]
         made: list[str | None] = []
-        for rank, program in enumerate(self._programs):
-            if isinstance(want, Split):
-                ranges = want.parts[rank]
-                named = (
-                    program.weight(local_name(value, want, program), constant.sliced(want.axis, ranges))
-                    if ranges
-                    else None
-                )
-                made.append(named)
-            elif isinstance(want, Partial) and rank != want.ranks[0]:
+        for program in self._programs:
+            if not _held_by(want, program.rank):
                 made.append(None)
+            elif isinstance(want, Split):
+                own = constant.sliced(want.axis, want.parts[program.rank])
+                made.append(program.weight(local_name(value, want, program), own))
             else:
                 made.append(program.weight(value, constant))
         return tuple(made)
 
     def _decompressed(self, value: str, want: Layout, layer: int) -> Names:
-        """What an operator makes of constants: of a part of them where it works element by element, else cut out."""
+        """What an operator makes of constants: each rank's part of parts of them, or else cut out of the whole."""
         op = self._fixed[value]
-        source = self._fixed_inputs(op, want) if isinstance(want, Split) else None
-        if source is not None:
-            inputs = [self._provide(name, layout, layer) if name else None for name, layout in source]
-            made: list[str | None] = []
-            for rank, program in enumerate(self._programs):
-                taken = tuple(held[rank] or "" if held is not None else "" for held in inputs)
-                if not isinstance(want, Split) or not want.parts[rank]:
-                    made.append(None)
-                    continue
-                name = self._output(program, value, want)
-                LocalOp(program, op, taken, (name,), 1.0).same()
-                made.append(name)
-            return tuple(made)
-        forms = self._forms.setdefault(value, {})
+        choice = None
+        if isinstance(want, Split):
+            choice = dividing_choice(self._program, op, want, self._group, self._opset)
+        if choice is not None:
+            return self._write_choice(op, choice, layer)[0]
+        forms = self._forms[value]
         if REPLICATED not in forms:
-            self._write_whole(op)
-            forms = self._forms[value]
+            self._write_whole(op, layer)
         return self._exchange.convert(value, forms, want, layer)
-
-    def _fixed_inputs(self, op: Op, want: Split) -> list[tuple[str, Layout]] | None:
-        """Layouts of a fixed operator's inputs that give its output in layout ``want``; None if that is not simple."""
-        rank = len(self._program.types[op.inputs[0]].shape or ())
-        if op.domain or len(op.outputs) != 1:
-            return None
-        if op.type in _FIXED_ELEMENT_BY_ELEMENT:
-            return [(op.inputs[0], want)]
-        if op.type == "Transpose":
-            perm = op.attributes.get("perm")
-            axes = list(perm.as_ints()) if perm is not None else list(reversed(range(rank)))
-            return [(op.inputs[0], Split(axes[want.axis], want.parts))]
-        if op.type == "DequantizeLinear":
-            block = op.attributes.get("block_size")
-            if block is not None and block.as_int():
-                return None
-            along = op.attributes.get("axis")
-            axis = (along.as_int() if along is not None else 1) % max(rank, 1)
-            wanted: list[tuple[str, Layout]] = [(op.inputs[0], want)]
-            for name in op.inputs[1:]:
-                per_axis = bool(name) and len(self._program.types[name].shape or ()) == 1
-                wanted.append((name, Split(0, want.parts) if per_axis and axis == want.axis else REPLICATED))
-            return wanted
-        return None
 
     def _imported(self, value: str, want: Layout, layer: int) -> Names:
         """Each rank fetches what it wants of an input of the whole program."""
         made: list[str | None] = []
-        for rank, program in enumerate(self._programs):
-            if isinstance(want, Partial) and rank != want.ranks[0]:
-                made.append(None)
-                continue
-            if not isinstance(want, Split):
-                made.append(self._fetched(program, value, value, (), layer))
-                continue
-            if not want.parts[rank]:
+        for program in self._programs:
+            if not _held_by(want, program.rank):
                 made.append(None)
                 continue
             name = local_name(value, want, program)
-            ranges = want.parts[rank]
+            if not isinstance(want, Split):
+                made.append(self._fetched(program, value, value, (), layer))
+                continue
+            ranges = want.parts[program.rank]
+            stretch = (Slice(want.axis, *span(ranges)),)
             if len(ranges) == 1:
-                made.append(self._fetched(program, value, name, (Slice(want.axis, *ranges[0]),), layer))
+                self._fetched(program, value, name, stretch, layer)
             elif name not in program.types:
-                low, high = min(a for a, _ in ranges), max(b for _, b in ranges)
-                span = self._fetched(
-                    program, value, f"{name}/span{program.mark}", (Slice(want.axis, low, high),), layer
-                )
-                program.types[name] = local_type(self._program.types[value], want, rank)
-                inner = tuple((a - low, b - low) for a, b in ranges)
-                made.append(cut(program, span, name, want.axis, inner, program.new_bundle()))
-            else:
-                made.append(name)
+                fetched = self._fetched(program, value, program.own(f"{name}/span"), stretch, layer)
+                program.types[name] = local_type(self._program.types[value], want, program.rank)
+                cut_from_span(program, fetched, name, want.axis, ranges, program.new_bundle())
+            made.append(name)
         return tuple(made)
 
     def _fetched(self, program: RankProgram, value: str, name: str, slices: tuple[Slice, ...], layer: int) -> str:
@@ -230,3 +198,10 @@ class _Division:
             program.inputs[name] = None
             self._imports.append(Import(program.rank, name, value, slices, layer))
         return name
+
+
+def _held_by(want: Layout, rank: int) -> bool:
+    """Whether a rank takes something of what all of them can have; of terms the first is the whole, the others none."""
+    if isinstance(want, Partial):
+        return rank == want.ranks[0]
+    return not isinstance(want, Split) or bool(want.parts[rank])

@@ -201,7 +201,7 @@ class _Nesting:
     ) -> Node:
         if not levels:
             assert len(nodes) == 1
-            return LeafNode(nodes[0], RankProgram.continuing(program, len(self._levels)), stage, rank, label)
+            return LeafNode(nodes[0], RankProgram.continuing(program), stage, rank, label)
         level, size = levels[0], len(nodes) // levels[0].count
         members = [nodes[i * size : (i + 1) * size] for i in range(level.count)]
         if level.kind == PIPELINE:
@@ -211,7 +211,7 @@ class _Nesting:
                 for i, (one, own) in enumerate(zip(programs, members, strict=True))
             ]
             return stage_node(programs, children)
-        divided, kinds = self._divide(program, level, members, len(self._levels) - len(levels))
+        divided, kinds = self._divide(program, level, members)
         node = group_node(
             divided,
             [
@@ -225,7 +225,7 @@ class _Nesting:
         return node
 
     def _divide(
-        self, program: Program, level: Level, members: Sequence[Sequence[NodeId]], depth: int
+        self, program: Program, level: Level, members: Sequence[Sequence[NodeId]]
     ) -> tuple[GroupProgram, dict[int, _LayerKind]]:
         speeds = [sum(map(self._speed, own)) for own in members]
         wanted = [self._shares_of(own) for own in members]
@@ -241,11 +241,7 @@ class _Nesting:
             spatial_axis=self._request.spatial_axis,
         )
         found = search(program, speeds, group, self._op_seconds, aim, self._link, reach, self._model.opset)
-        divided = divide(program, group, found, self._link, depth)
-        for one in divided.programs:
-            for names in (names for forms in divided.exports.values() for names in forms.values()):
-                if (name := names[one.rank]) is not None:
-                    one.outputs[name] = None
+        divided = divide(program, group, found, self._link, self._model.opset)
         self._steps += found.steps
         return divided, self._kinds(found, level, program)
 

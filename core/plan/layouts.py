@@ -78,6 +78,11 @@ def length(ranges: Iterable[Range]) -> int:
     return sum(stop - start for start, stop in ranges)
 
 
+def span(ranges: Ranges) -> Range:
+    """The shortest range in which all of them lie; there must be at least one."""
+    return min(start for start, _ in ranges), max(stop for _, stop in ranges)
+
+
 def merged(ranges: Iterable[Range]) -> Ranges:
     """The same indices in increasing order, with neighbours joined and empty ranges left out."""
     found: list[Range] = []

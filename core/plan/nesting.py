@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from core.plan.division import LayerDivision
-from core.plan.exchange import Names, cut
+from core.plan.exchange import Names
 from core.plan.form import NodeId, Slice
 from core.plan.group import GroupProgram
 from core.plan.layouts import Layout, Range, Replicated, Split, located
+from core.plan.merging import cut, joined
 from core.plan.outline import OUTSIDE, Transfer
 from core.plan.program import Program, TensorType
 from core.plan.rank_program import RankProgram
@@ -154,14 +155,14 @@ class GroupNode(Node):
         if len(pieces) == 1:
             child, local = pieces[0]
             return self.children[child].resolve(_of(names, child), _with(box, layout.axis, local), way, name)
-        parts = [
-            self.children[child].resolve(_of(names, child), _with(box, layout.axis, local), way, f"{name}/piece{index}")
-            for index, (child, local) in enumerate(pieces)
-        ]
+        parts = []
+        for index, (child, local) in enumerate(pieces):
+            own_box = _with(box, layout.axis, local)
+            piece = program.own(f"{name}/piece{index}")
+            parts.append(self.children[child].resolve(_of(names, child), own_box, way, piece))
         held = program.types[parts[0]]
         program.types[name] = held.resized(layout.axis, wanted[1] - wanted[0])
-        program.add("Concat", parts, [name], program.new_bundle(), axis=layout.axis)
-        return name
+        return joined(program, parts, name, layout.axis, program.new_bundle())
 
     def deliver(self, value: str, box: Box, at: Box, output: str, transfers: list[Transfer]) -> None:
         layout, names = self._form(value)

@@ -228,15 +228,15 @@ class ScenePainter:
         top = outline.top()
         for node, share in run.pattern.parts:
             height = outline.height() * share
-            if height >= room.height():
-                text = self._name(node)
-                if run.pattern.form is not Form.WHOLE:
-                    text = _tr("{0}  {1} %").format(text, round(share * 100))
-                width = room.width() - 14
-                shown = QFontMetricsF(self._p.font()).elidedText(text, Qt.TextElideMode.ElideRight, width)
+            width = room.width() - 14
+            metrics = QFontMetricsF(self._p.font())
+            name = self._name(node)
+            full = name if run.pattern.form is Form.WHOLE else _tr("{0}  {1} %").format(name, round(share * 100))
+            text = next((words for words in (full, name) if metrics.horizontalAdvance(words) <= width), "")
+            if height >= room.height() and text:
                 self._p.setPen(text_on(self._colour(node)))
                 place = QRectF(room.left() + 8, top, width, height)
-                self._p.drawText(place, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, shown)
+                self._p.drawText(place, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
             top += height
 
     def _links(self, parts: LaneParts) -> None:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from core.plan.layouts import REPLICATED, Layout, Partial, Ranges, Split, joined_segments, split_by, tidy
 from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule
+from core.plan.operators.following import shares_of
 from core.plan.operators.windows import (
     Kernel,
     Spreading,
@@ -16,7 +17,6 @@ from core.plan.operators.windows import (
     auto_pads,
     divided,
     emit_rows,
-    row_shares,
     sliding,
 )
 
@@ -93,7 +93,7 @@ def _choices(form: Form, view: OpView, have: Have) -> Iterator[Choice]:
     elif form.sums:
         yield from _rows(form, view, sizes, held)
     if isinstance(held, Split) and held.axis == 0 and len(held.ranks) > 1:
-        shares = row_shares(held, view.shape(0)[0])
+        shares = shares_of(held, view.shape(0)[0])
         yield Choice(_wanted(form, view, x=held, residual=held), (held,), shares)
     elif isinstance(held, Split) and held.axis > 1:
         yield from _spatial(form, view, held)
@@ -133,7 +133,7 @@ def _columns(form: Form, view: OpView, sizes: _Sizes) -> Iterator[Choice]:
     if form.transposed and sizes.groups > 1:
         w = split_by(segments[:1], 1, view.group).parts
     inputs = _wanted(form, view, w=Split(form.w_out, w), features=made.parts, residual=made)
-    yield Choice(inputs, (made,), row_shares(made, sizes.features), "columns")
+    yield Choice(inputs, (made,), shares_of(made, sizes.features), "columns")
 
 
 def _rows(form: Form, view: OpView, sizes: _Sizes, held: Layout | None) -> Iterator[Choice]:
@@ -145,7 +145,7 @@ def _rows(form: Form, view: OpView, sizes: _Sizes, held: Layout | None) -> Itera
         if len(x.ranks) > 1:
             inputs = _wanted(form, view, x=x, w=Split(form.w_in, x.parts))
             emit = partial(_emit_term, form.bias, x.ranks[0])
-            yield Choice(inputs, (Partial(x.ranks),), row_shares(x, sizes.channels), "rows", emit)
+            yield Choice(inputs, (Partial(x.ranks),), shares_of(x, sizes.channels), "rows", emit)
 
 
 def _emit_term(bias: int, first: int, local: Local) -> None:
@@ -174,7 +174,7 @@ def _groups(form: Form, view: OpView, sizes: _Sizes, held: Layout | None) -> Ite
             w = x if form.transposed else made
             inputs = _wanted(form, view, x=x, w=Split(0, w.parts), features=made.parts, residual=made)
             emit = partial(_emit_groups, tuple(size // each for size in made.sizes))
-            yield Choice(inputs, (made,), row_shares(made, sizes.features), "groups", emit)
+            yield Choice(inputs, (made,), shares_of(made, sizes.features), "groups", emit)
 
 
 def _emit_groups(groups: tuple[int, ...], local: Local) -> None:
@@ -202,7 +202,7 @@ def _spatial(form: Form, view: OpView, held: Split) -> Iterator[Choice]:
     for x, made in divided(view, held, kernels[at], view.op.outputs[0]):
         inputs = _wanted(form, view, x=x, residual=made)
         emit = partial(emit_rows, kernels, at, made.parts)
-        yield Choice(inputs, (made,), row_shares(made, kernels[at].made), emit=emit)
+        yield Choice(inputs, (made,), shares_of(made, kernels[at].made), emit=emit)
 
 
 def kernels_of(view: OpView) -> tuple[Kernel, ...] | None:

@@ -109,8 +109,7 @@ def _dropout(view: OpView, have: Have) -> Iterable[Choice]:
     if view.has(2) and (training is None or bool(training.any())):
         return ()
     if isinstance(held, Partial):
-        choice = terms_through(view, held) if len(view.outputs) == 1 else None
-        return (choice,) if choice is not None else ()
+        return terms_through(view, held) if len(view.outputs) == 1 else ()
     assert isinstance(held, Split)
     return (follow_first(view, held, (held.axis,) * len(view.outputs)),)
 

@@ -48,13 +48,13 @@ def follow_first(view: OpView, split: Split, axes: Iterable[int], emit: Callable
     return Choice(others_replicated(view, split), outputs, shares, emit=emit)
 
 
-def terms_through(view: OpView, partial: Partial, emit: Callable[[Local], None] = emit_same) -> Choice | None:
-    """A linear operator on the first input, on every term by itself."""
+def terms_through(view: OpView, held: Layout | None, emit: Callable[[Local], None] = emit_same) -> tuple[Choice, ...]:
+    """A linear operator on the first input, where that comes in terms: on every term by itself."""
     first = view.inputs[0]
-    if first is None or first.dtype not in FLOATS:
-        return None
-    outputs = (partial,) * len(view.outputs)
-    return Choice(others_replicated(view, partial), outputs, shares_of_terms(partial, view), emit=emit)
+    if not isinstance(held, Partial) or first is None or first.dtype not in FLOATS:
+        return ()
+    outputs = (held,) * len(view.outputs)
+    return (Choice(others_replicated(view, held), outputs, shares_of_terms(held, view), emit=emit),)
 
 
 def aligned(view: OpView, split: Split, rank: int, size: int, inputs: Sequence[int]) -> dict[int, Layout] | None:
@@ -143,8 +143,7 @@ def mapped(axes: AxisMap, *, linear: bool = False) -> tuple[Rule, LinkRule]:
         if held is None or type(held) is Replicated:
             return ()
         if isinstance(held, Partial):
-            choice = terms_through(view, held) if linear else None
-            return (choice,) if choice is not None else ()
+            return terms_through(view, held) if linear else ()
         assert isinstance(held, Split)
         found = axes(view)
         after = found[held.axis] if found is not None else None

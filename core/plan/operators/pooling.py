@@ -9,9 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from core.plan.layouts import REPLICATED, Layout, Partial, Split
+from core.plan.layouts import Partial, Split
 from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule
-from core.plan.operators.windows import Sliding, divided, emit_rows, row_shares, sliding
+from core.plan.operators.following import others_replicated, shares_of, shares_of_terms
+from core.plan.operators.windows import Sliding, divided, emit_rows, sliding
 
 WINDOWED: Final = ("MaxPool", "AveragePool", "LpPool", "com.microsoft.QLinearAveragePool")
 WHOLE: Final = ("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool", "com.microsoft.QLinearGlobalAveragePool")
@@ -30,17 +31,12 @@ def _choices(view: OpView, have: Have) -> Iterator[Choice]:
         return
     if isinstance(held, Partial):
         if view.op.key in LINEAR:
-            shares = tuple(float(rank in held.ranks) for rank in view.ranks)
-            yield Choice(_wanted(view, held), (held,), shares)
+            yield Choice(others_replicated(view, held), (held,), shares_of_terms(held, view))
     elif isinstance(held, Split) and held.axis < 2:
         if len(held.ranks) > 1:
-            yield Choice(_wanted(view, held), (held,), row_shares(held, view.shape(0)[held.axis]))
+            yield Choice(others_replicated(view, held), (held,), shares_of(held, view.shape(0)[held.axis]))
     elif isinstance(held, Split):
         yield from _windows(view, held) if view.op.key in WINDOWED else _averages(view, held)
-
-
-def _wanted(view: OpView, x: Layout) -> tuple[Layout | None, ...]:
-    return (x, *(REPLICATED if name else None for name in view.op.inputs[1:]))
 
 
 def _windows(view: OpView, held: Split) -> Iterator[Choice]:
@@ -50,7 +46,7 @@ def _windows(view: OpView, held: Split) -> Iterator[Choice]:
     at = held.axis - 2
     for x, made in divided(view, held, kernels[at], view.op.outputs[0]):
         emit = partial(emit_rows, kernels, at, made.parts)
-        yield Choice(_wanted(view, x), (made,), row_shares(made, kernels[at].made), emit=emit)
+        yield Choice(others_replicated(view, x), (made,), shares_of(made, kernels[at].made), emit=emit)
 
 
 def kernels_of(view: OpView) -> tuple[Sliding, ...] | None:
@@ -71,10 +67,10 @@ def _averages(view: OpView, held: Split) -> Iterator[Choice]:
             return
         held = touching[0][0]
     if len(held.ranks) > 1:
-        shares = row_shares(held, size)
+        shares = shares_of(held, size)
         dtype = np.dtype(view.outputs[0].dtype)
         emit = partial(_emit_weighted, shares, dtype)
-        yield Choice(_wanted(view, held), (Partial(held.ranks),), shares, emit=emit)
+        yield Choice(others_replicated(view, held), (Partial(held.ranks),), shares, emit=emit)
 
 
 def _emit_weighted(shares: tuple[float, ...], dtype: np.dtype[np.floating], local: Local) -> None:

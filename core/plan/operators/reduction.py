@@ -50,8 +50,7 @@ def _left(view: OpView, reduced: frozenset[int]) -> list[int | None]:
 def _reduce(view: OpView, have: Have) -> Iterable[Choice]:
     held = have[0]
     if isinstance(held, Partial):
-        choice = terms_through(view, held) if view.op.type in _LINEAR else None
-        return (choice,) if choice is not None else ()
+        return terms_through(view, held) if view.op.type in _LINEAR else ()
     if not isinstance(held, Split):
         return ()
     reduced = _reduced(view)

@@ -12,14 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from core.plan.layouts import REPLICATED, Layout, Range, Ranges, Split, scaled, shifted, tidy
+from core.plan.layouts import Range, Ranges, Split, scaled, shifted, tidy
 from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule
-from core.plan.operators.windows import Sliding, Window, divided, row_shares
-
-
-def _wanted(view: OpView, x: Layout) -> tuple[Layout | None, ...]:
-    return (x, *(REPLICATED if name else None for name in view.op.inputs[1:]))
-
+from core.plan.operators.following import others_replicated, shares_of
+from core.plan.operators.windows import Sliding, Window, divided
 
 # Resize and Upsample
 
@@ -152,7 +148,7 @@ def _resize(view: OpView, have: Have) -> Iterator[Choice]:
     if _unscaled(view, target, axis):
         pieces = [_Piece(size, (0, size)) for size in held.sizes]
         emit = partial(_emit_resized, target, axis, _whole_sizes(view, target), pieces)
-        yield Choice(_wanted(view, held), (held,), row_shares(held, view.shape(0)[axis]), emit=emit)
+        yield Choice(others_replicated(view, held), (held,), shares_of(held, view.shape(0)[axis]), emit=emit)
         return
     window = enlarged(view, axis) if axis >= 2 else None
     if window is None:
@@ -164,7 +160,7 @@ def _resize(view: OpView, have: Have) -> Iterator[Choice]:
             start = first * window.factor
             pieces[rank] = _Piece((last - first) * window.factor, (rows[0] - start, rows[1] - start))
         emit = partial(_emit_resized, target, axis, _whole_sizes(view, target), pieces)
-        yield Choice(_wanted(view, x), (made,), row_shares(made, window.made), emit=emit)
+        yield Choice(others_replicated(view, x), (made,), shares_of(made, window.made), emit=emit)
 
 
 def _unscaled(view: OpView, target: _Target, axis: int) -> bool:
@@ -216,14 +212,14 @@ def _block(view: OpView) -> int:
 
 
 def _same_items(view: OpView, held: Split) -> Choice:
-    return Choice((held,), (held,), row_shares(held, view.shape(0)[held.axis]))
+    return Choice((held,), (held,), shares_of(held, view.shape(0)[held.axis]))
 
 
 def _depth_to_space(view: OpView, have: Have) -> Iterator[Choice]:
     held, block = have[0], _block(view)
     if not isinstance(held, Split) or len(held.ranks) < 2 or not block:
         return
-    shares = row_shares(held, view.shape(0)[held.axis])
+    shares = shares_of(held, view.shape(0)[held.axis])
     if held.axis == 0:
         yield _same_items(view, held)
     elif held.axis > 1:
@@ -267,11 +263,11 @@ def _space_to_depth(view: OpView, have: Have) -> Iterator[Choice]:
         channels = view.shape(0)[1]
         blocks = range(block * block)
         parts = [tidy(one for k in blocks for one in shifted(ranges, k * channels)) for ranges in held.parts]
-        yield Choice((held,), (Split(1, tuple(parts)),), row_shares(held, channels))
+        yield Choice((held,), (Split(1, tuple(parts)),), shares_of(held, channels))
     else:
         window = Sliding(view.shape(0)[held.axis], view.out_shape()[held.axis], block, block)
         for x, made in divided(view, held, window, view.op.outputs[0]):
-            yield Choice((x,), (made,), row_shares(made, window.made))
+            yield Choice((x,), (made,), shares_of(made, window.made))
 
 
 def _depth_to_space_links(view: OpView) -> Iterator[AxisLink]:
@@ -365,7 +361,7 @@ def _pad(view: OpView, have: Have) -> Iterator[Choice]:
     pads, position = found
     at = position.get(axis)
     if at is None or pads[at] == pads[at + len(position)] == 0:
-        yield Choice(_wanted(view, held), (held,), row_shares(held, view.shape(0)[axis]))
+        yield Choice(others_replicated(view, held), (held,), shares_of(held, view.shape(0)[axis]))
         return
     window = padded(view, axis)
     if window is None:
@@ -378,7 +374,7 @@ def _pad(view: OpView, have: Have) -> Iterator[Choice]:
             mine[at], mine[at + len(position)] = before, after
             local_pads.append(mine)
         emit = partial(_emit_padded, local_pads)
-        yield Choice(_wanted(view, x), (made,), row_shares(made, window.made), emit=emit)
+        yield Choice(others_replicated(view, x), (made,), shares_of(made, window.made), emit=emit)
 
 
 def _emit_padded(pads: Sequence[Sequence[int]], local: Local) -> None:

@@ -251,11 +251,6 @@ def covers(parts: Sequence[Ranges], size: int) -> bool:
     return merged(one for ranges in parts for one in ranges) == ((0, size),)
 
 
-def row_shares(made: Split, size: int) -> tuple[float, ...]:
-    """Rows computed by each rank, of all."""
-    return tuple(rows / size for rows in made.sizes)
-
-
 def _in_order(held: Split) -> list[tuple[int, Range]] | None:
     """Each rank's rows, from first to last; None if some rank's are not in one piece, or lie within another's."""
     if any(len(ranges) > 1 for ranges in held.parts):

@@ -301,7 +301,7 @@ def test_quantised_convolution(shares: tuple[float, ...]) -> None:
     feed = quantised()
     case = Case("QLinearConv", feed, tuple(feed)[1:], shares=shares, pads=[1, 1, 1, 1], strides=[2, 1])
     choices = case.check(x=Split(2, (((0, 5),), ((5, 10),), ())[: len(shares)]))
-    assert kinds(choices) == ["columns", ""]  # sums of quantised numbers are not to be had
+    assert set(kinds(choices)) == {"columns", ""}  # sums of quantised numbers are not to be had
     assert choices[0].inputs[4] == choices[0].inputs[5] == choices[0].inputs[8] == choices[0].inputs[3]
     assert kinds(case.check(x=Split(1, (((0, 1),), ((1, 4),), ())[: len(shares)]))) == ["columns"]
 

@@ -12,7 +12,8 @@ from core.plan.form import PlanRequest
 from core.plan.verify import verify_outputs
 from tests.plan.in_process import InProcessPlan
 from tests.plan.models import node_ids, to_model
-from tests.plan.partition.networks import image_networks, sequence_networks
+from tests.plan.partition.image_networks import image_networks, volume_networks
+from tests.plan.partition.sequence_networks import sequence_networks
 
 NESTED = (
     "pipeline(2) > tensor(2)",

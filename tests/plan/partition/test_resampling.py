@@ -142,7 +142,7 @@ def test_no_rule_for_shrinking_or_antialias_or_cubic() -> None:
 @pytest.mark.parametrize(("op", "opset"), [("Upsample", 9), ("Resize", 10)])
 def test_early_forms(op: str, opset: int, mode: str) -> None:
     feed = {"x": floats(2, 4, 6, 5), "scales": np.array([1, 1, 2, 3], np.float32)}
-    case = Case(op, feed, ["scales"], opset=opset, mode=mode)
+    case = Case(op, feed, ["scales"], opset=opset, mode=mode, shares=(1 / 3, 2 / 3))
     rows = Split(2, (((0, 2),), ((2, 6),)))
     (choice,) = case.check(x=rows)
     assert choice.outputs == (Split(2, (((0, 4),), ((4, 12),))),)
