@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from agent.arena import SHARED
 from agent.blobs import BlobStore
 from agent.failures import AgentFailureError
 from agent.graph_proto import DTYPES, place_weights
@@ -129,6 +130,8 @@ def _session_options(threads: int, store: Path | None) -> ort.SessionOptions:
     # Waiting threads sleep, so that an idle node burns nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if store is not None:
+        options.add_session_config_entry(*SHARED)
     # External data is looked for below this folder only: the graph came over the network.
     # Nothing is below the null device.
     folder = Path(os.devnull, "nothing") if store is None else store.resolve()

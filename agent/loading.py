@@ -9,6 +9,7 @@ from typing import Final
 
 import psutil
 
+from agent.arena import Arena
 from agent.blobs import BlobStore
 from agent.data_plane import DataPlane
 from agent.dataflow import Dataflow
@@ -43,6 +44,7 @@ class Loader:
         self._trust = trust
         self._threads = threads
         self._memory_limit = memory_limit
+        self._arena = Arena()
         self._process = psutil.Process(os.getpid())
         self._base = self._process.memory_info().rss
         """What the agent takes with nothing loaded."""
@@ -72,6 +74,7 @@ class Loader:
         flow = self._flow(message, owner)
         self._blobs.pin(message.deployment, _blobs_of(message))
         self._data.uninstall(message.deployment).result(_INSTALL_SECONDS)
+        self._arena.give_back()
         shards = []
         for shard in message.shards:
             _insist(wanted)
@@ -88,7 +91,7 @@ class Loader:
 
     def unload(self, deployment: str) -> None:
         """Let go of a deployment; does not wait for the data thread. May be called from any thread."""
-        self._data.uninstall(deployment)
+        self._data.uninstall(deployment).add_done_callback(lambda _: self._arena.give_back())
         self._trust.withdraw(deployment)
         self._blobs.unpin(deployment)
 

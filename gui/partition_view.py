@@ -63,11 +63,11 @@ def strategy_words(strategy: str) -> tuple[str, str]:
     """Title of a strategy, and what it does in a sentence."""
     tr = QCoreApplication.translate
     words = {
-        SINGLE: (tr("partition", "One node"), tr("partition", "The whole model on one node.")),
-        REPLICATE: (tr("partition", "Replicate"), tr("partition", "A copy on each node.")),
-        PIPELINE: (tr("partition", "Pipeline"), tr("partition", "Each runs some layers and hands on.")),
-        TENSOR: (tr("partition", "Tensor"), tr("partition", "Each runs a part of every layer.")),
-        SPATIAL: (tr("partition", "Spatial"), tr("partition", "Each runs a part of every image.")),
+        SINGLE: (tr("partition", "One node"), tr("partition", "All on one node.")),
+        REPLICATE: (tr("partition", "Replicate"), tr("partition", "A copy each.")),
+        PIPELINE: (tr("partition", "Pipeline"), tr("partition", "Some layers each.")),
+        TENSOR: (tr("partition", "Tensor"), tr("partition", "A part of every layer each.")),
+        SPATIAL: (tr("partition", "Spatial"), tr("partition", "A strip of the input each.")),
         HYBRID: (tr("partition", "Hybrid"), tr("partition", "Strategies within one another.")),
     }
     return words[strategy]

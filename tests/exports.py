@@ -1,8 +1,9 @@
 """Real exports of small models by PyTorch: what files look like that people bring.
 
-``export(name, folder)`` builds one of ``NAMES`` with seeded weights, exports it with a dynamic batch (and sequence) and
-returns its path and a sample feed. A model that is in the folder already is not built again, so one folder per test
-session is a cache. Needs torch, onnxscript and, for the language models, transformers: ``missing()`` says what lacks.
+``export(name, folder)`` builds one of ``NAMES`` or ``QUANTISED`` with seeded weights, exports it with a dynamic batch
+(and sequence) and returns its path and a sample feed. A model that is in the folder already is not built again, so one
+folder per test session is a cache. Needs torch, onnxscript and, for the language models, transformers: ``missing()``
+says what lacks.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ def missing() -> str:
 
 
 def export(name: str, folder: Path) -> Export:
-    """``name`` is one of NAMES; those that end in "-old" go through the exporter that traces TorchScript."""
+    """``name``: those that end in "-old" go through the exporter that traces TorchScript."""
     path, sample = folder / f"{name}.onnx", folder / f"{name}.npz"
+    if name in QUANTISED and not sample.exists():
+        return _quantised(name, folder)
     if not sample.exists():
         base, old = name.removesuffix("-old"), name.endswith("-old")
         import torch
@@ -62,6 +65,29 @@ def export(name: str, folder: Path) -> Export:
         np.savez(sample, **{key: value.numpy() for key, value in recipe.feed.items()})
     with np.load(sample) as arrays:
         return Export(name, path, dict(arrays))
+
+
+def _quantised(name: str, folder: Path) -> Export:
+    from onnxruntime import quantization
+
+    base, _, how = name.rpartition("-")
+    plain = export(base, folder)
+    path = folder / f"{name}.onnx"
+
+    class Samples(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._left = [plain.feed]
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return self._left.pop() if self._left else None
+
+    with _quiet():
+        if how == "qdq":
+            quantization.quantize_static(plain.path, path, Samples(), per_channel=True)
+        else:
+            quantization.quantize_dynamic(plain.path, path)
+    np.savez(folder / f"{name}.npz", **plain.feed)
+    return Export(name, path, plain.feed)
 
 
 @contextlib.contextmanager
@@ -275,6 +301,53 @@ def _lstm_state() -> _Recipe:
     return _Recipe(Stateful(), feed, ["y", "hn", "cn"], {**axes, "cn": {1: "batch"}})
 
 
+def _mlp() -> _Recipe:
+    from torch import nn
+
+    layers = [nn.Linear(20, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 10)]
+    return _one_input(nn.Sequential(*layers), _image(3, 20))
+
+
+def _decoder() -> _Recipe:
+    """From a code to a picture: transposed convolutions, group normalisation, nearest-neighbour enlarging."""
+    from torch import nn
+
+    def enlarge(width: int, out: int) -> nn.Sequential:
+        return nn.Sequential(nn.ConvTranspose2d(width, out, 4, 2, 1), nn.GroupNorm(4, out), nn.SiLU())
+
+    class Decoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter = nn.Linear(10, 32 * 16)
+            self.up1, self.up2 = enlarge(32, 16), enlarge(16, 8)
+            self.last = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(8, 3, 3, 1, 1), nn.Tanh())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.last(self.up2(self.up1(self.enter(x).reshape(-1, 32, 4, 4))))
+            return y
+
+    return _one_input(Decoder(), _image(3, 10))
+
+
+def _encoder() -> _Recipe:
+    """PyTorch's own attention layers."""
+    import torch
+    from torch import nn
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, activation="gelu", norm_first=True)
+            self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.head = nn.Linear(32, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.head(self.layers(x).mean(1))
+            return y
+
+    return _one_input(Encoder(), torch.randn(3, 9, 32))
+
+
 def _ids(bound: int, *shape: int) -> torch.Tensor:
     import torch
 
@@ -394,5 +467,10 @@ _RECIPES: dict[str, Callable[[], _Recipe]] = {
     "gpt2": _gpt2,
     "gpt2-past": _gpt2_past,
     "llama": _llama,
+    "decoder": _decoder,
+    "encoder": _encoder,
+    "mlp": _mlp,
 }
-NAMES = (*_RECIPES, *(f"{name}-old" for name in _RECIPES))
+NAMES = tuple(name + old for old in ("", "-old") for name in _RECIPES if name != "mlp")
+QUANTISED = ("resnet-qdq", "mlp-qdq", "mlp-old-dynamic", "encoder-old-dynamic")
+"""By onnxruntime, from exports: with QuantizeLinear and DequantizeLinear around everything, or with MatMulInteger."""

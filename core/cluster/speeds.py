@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+from core.cluster.evening import evened
 from core.cost.speed import local_speed_seconds, speed_graph
 from core.errors import ProtocolError
 from core.plan.form import NodeId
@@ -19,7 +20,8 @@ MEASURE_SECONDS: Final = 60.0
 
 
 def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, float]:
-    """Speed of each node under its CPU limit; 1.0 is this workstation with one thread.
+    """Speed of each node under its CPU limit; 1.0 is this workstation with one thread. Noise is taken out: see
+    ``core.cluster.evening``.
 
     Agents on one machine share its cores, so they take turns; machines work side by side. This workstation is measured
     before and after, and its better time counts. Raises what ``Cluster.request`` raises.
@@ -36,9 +38,16 @@ def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, fl
         [n for group in turns.values() for n in group], [s for group in machines for s in group], strict=True
     )
     here = min(before, local_speed_seconds())
-    speeds = {node: here / seconds * _cpu_limit(cluster, node) for node, seconds in measured}
+    unlimited = evened({node: here / seconds for node, seconds in measured}, _known(cluster))
+    speeds = {node: speed * _cpu_limit(cluster, node) for node, speed in unlimited.items()}
     cluster.set_speeds(speeds)
     return speeds
+
+
+def _known(cluster: Cluster) -> dict[NodeId, float]:
+    """Speeds measured earlier, as they would be without the nodes' CPU limits."""
+    nodes = cluster.nodes()
+    return {node.id: node.speed / _cpu_limit(cluster, node.id) for node in nodes if node.speed is not None}
 
 
 def _cpu_limit(cluster: Cluster, node: NodeId) -> float:

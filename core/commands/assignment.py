@@ -1,10 +1,8 @@
-"""Which node takes which place of a nesting, where a person leaves it open, and which nodes count as equal."""
+"""Which node takes which place of a nesting, where a person leaves it open."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Final
 
 from core.cost.types import Machine
@@ -12,8 +10,6 @@ from core.plan.form import NodeId
 
 ALIKE: Final = 0.8
 """Nodes whose speed is at least this part of the fastest one's among them count as equally fast neighbours."""
-NOISE: Final = 0.95
-"""The same where a difference is more likely one of measurement."""
 
 
 def assigned(
@@ -24,7 +20,7 @@ def assigned(
     Nodes of one machine stand side by side: tensors between them do not cross the network. Beside that, nodes of equal
     speed do, fast ones first: a group waits for its slowest. Nodes that are alike stay in the order given.
     """
-    classes = _classes(nodes, speeds, ALIKE)
+    classes = _classes(nodes, speeds)
     place = {node: index for index, node in enumerate(nodes)}
     homes: dict[str, list[NodeId]] = {}
     for node in nodes:
@@ -33,25 +29,13 @@ def assigned(
     return tuple(node for home in members for node in sorted(home, key=lambda node: (classes[node], place[node])))
 
 
-def evened(speeds: Mapping[NodeId, float]) -> dict[NodeId, float]:
-    """Speeds without the noise of measurement: nodes within it get the same.
-
-    So equal nodes get equal parts, and from one run to the next the same slices of weights, which they have already.
-    """
-    members: dict[int, list[float]] = defaultdict(list)
-    classes = _classes(tuple(speeds), speeds, NOISE)
-    for node, speed in speeds.items():
-        members[classes[node]].append(speed)
-    return {node: fmean(members[classes[node]]) for node in speeds}
-
-
-def _classes(nodes: Sequence[NodeId], speeds: Mapping[NodeId, float], alike: float) -> dict[NodeId, int]:
+def _classes(nodes: Sequence[NodeId], speeds: Mapping[NodeId, float]) -> dict[NodeId, int]:
     """0 for the fastest nodes, 1 for those that are clearly slower, and so on."""
     found: dict[NodeId, int] = {}
     number, best = -1, float("inf")
     for node in sorted(nodes, key=lambda node: -speeds.get(node, 1.0)):
         speed = speeds.get(node, 1.0)
-        if number < 0 or speed < alike * best:
+        if number < 0 or speed < ALIKE * best:
             number, best = number + 1, speed
         found[node] = number
     return found

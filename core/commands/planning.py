@@ -12,7 +12,6 @@ from msgspec import Struct
 from core.cluster.client import Cluster
 from core.cluster.machines import machines_of
 from core.cluster.node import Node
-from core.commands.assignment import evened
 from core.commands.output import Progress
 from core.commands.wanted import SIMPLE, Wanted, placed, wanted
 from core.cost.dataflow import predict_outline
@@ -70,7 +69,7 @@ def measure(
     progress.step("Measuring the model's layers")
     profile = profile_model(model, batch, progress=progress.share, cancel=stop)
     progress.step("Measuring the nodes")
-    speeds = evened(cluster.measure_speeds([node.id for node in nodes]))
+    speeds = cluster.measure_speeds([node.id for node in nodes])
     return Costs(profile, speeds, machines_of(nodes))
 
 

@@ -6,12 +6,13 @@ be under way are too few to keep it busy. ``core.cost.dataflow`` plays what this
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from core.cost.links import WORKSTATION
 from core.cost.loads import Load, Replica, Setting
 from core.cost.messages import IN_FLIGHT, RUN_SECONDS
-from core.cost.network import Traffic, network_of
+from core.cost.network import Sent, Traffic, line_seconds, network_of
 from core.cost.simulation import latency
 from core.plan.form import NodeId
 
@@ -27,7 +28,13 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
         sum(setting.layer_seconds[first:last]) + sum(setting.layer_seconds[layer] for layer in extra) + RUN_SECONDS
         for (first, last), extra in zip(pairwise(bounds), again, strict=True)
     ]
-    network = network_of(costs, list(enumerate(seconds)), traffic)
+    network = network_of(nodes, costs, list(enumerate(seconds)), traffic, setting.ways)
+    names = (*nodes, WORKSTATION)  # CLIENT is -1
+    messages = [Sent(names[one.producer], names[one.consumer], one.nbytes) for one in traffic]
+
+    def longest(own: Iterable[Sent]) -> float:
+        return max(line_seconds(own, setting.ways).values(), default=0.0)
+
     loads = tuple(
         Load(
             node=node,
@@ -39,6 +46,8 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
             weight_bytes=known.weight_bytes(first, last, extra),
             repacked_bytes=known.repacked_bytes(first, last),
             live_bytes=known.activation_bytes(first, last),
+            receive_line_s=longest(one for one in messages if one.target == node),
+            send_line_s=longest(one for one in messages if one.source == node),
         )
         for stage, (node, cost, taken, (first, last), extra) in enumerate(
             zip(nodes, costs, seconds, pairwise(bounds), again, strict=True)
@@ -47,5 +56,6 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
         for sent in ([one.nbytes for one in traffic if one.producer == stage],)
     )
     slowest = max(cost.cycle_seconds(load.compute_s, load.handling_s) for load, cost in zip(loads, costs, strict=True))
-    client, whole = network.client_seconds, latency(network)
-    return Replica(loads, min(1 / slowest, 1 / client, IN_FLIGHT * len(loads) / whole), whole, client)
+    client, whole, lines = network.client_seconds, latency(network), line_seconds(messages, setting.ways)
+    least = max(slowest, client, whole / (IN_FLIGHT * len(loads)), *lines.values())
+    return Replica(loads, 1 / least, whole, client, lines)

@@ -12,9 +12,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from core.cost.balance import BYTE_SECONDS
+from core.cost.links import UNKNOWN, WORKSTATION, Links
 from core.cost.loads import Load, Replica, Setting, setting_of
 from core.cost.messages import IN_FLIGHT, RUN_SECONDS
-from core.cost.network import Traffic, network_of
+from core.cost.network import Sent, Traffic, line_seconds, network_of
 from core.cost.simulation import CLIENT as OUTSIDE
 from core.cost.simulation import Network, latency, rate
 from core.cost.types import Machine, Prediction, Profile
@@ -34,6 +35,7 @@ def predict_outline(
     model: Model,
     speeds: Mapping[NodeId, float],
     machines: Mapping[NodeId, Machine] = MappingProxyType({}),
+    links: Links = UNKNOWN,
     *,
     in_flight: int | None = None,
 ) -> Prediction:
@@ -41,25 +43,26 @@ def predict_outline(
     unknown), whatever its strategy.
 
     ``machines`` says which nodes share the cores of one machine; a node that is not named has a machine to itself.
+    ``links`` are the ways between them; what is not known of them counts as loopback.
     ``in_flight`` micro-batches may be unfinished in each replica; None: as many as the runner allows by itself.
     PlanError when the profile is of another model, a speed is not above 0, or the outline is no plan: without shards,
     with one on a node that the request does not name, or with one that never gets its inputs.
     """
-    setting = setting_of(profile, model, outline.request, speeds, machines)
+    setting = setting_of(profile, model, outline.request, speeds, machines, links)
     stages = 1 + max((part.stage for part in outline.parts), default=0)
     under_way = in_flight if in_flight is not None else IN_FLIGHT * stages
     if under_way < 1:
         raise PlanError(f"At least one micro-batch must be under way at a time, not {under_way}.")
     played: dict[Network, tuple[float, float]] = {}
     replicas = []
-    for network, loads in _Flow(setting, outline).replicas():
+    for network, loads, lines in _Flow(setting, outline).replicas():
         if network not in played:
             try:
                 played[network] = rate(network, under_way), latency(network)
             except ValueError as error:
                 raise PlanError(f"This plan never comes to an end: {error}.") from error
         each, whole = played[network]
-        replicas.append(Replica(loads, each, whole, network.client_seconds))
+        replicas.append(Replica(loads, each, whole, network.client_seconds, lines))
     return prediction(setting, replicas)
 
 
@@ -92,6 +95,7 @@ class _Flow:
 
     def __init__(self, setting: Setting, outline: Outline) -> None:
         self._costs = setting.costs
+        self._ways = setting.ways
         self._parts: dict[int, list[Part]] = {}
         for part in outline.parts:
             if part.node not in self._costs:
@@ -115,23 +119,27 @@ class _Flow:
             source, target = (part.node if part is not None else None for part in ends)
             self._joints[known[0].replica].append(_Joint(producer, consumer, source, target, size))
 
-    def replicas(self) -> Iterator[tuple[Network, tuple[Load, ...]]]:
-        """The network of each replica, and what each of its nodes has to do."""
+    def replicas(self) -> Iterator[tuple[Network, tuple[Load, ...], dict[str, float]]]:
+        """The network of each replica, what each of its nodes has to do, and how long each line is used."""
         for number in sorted(self._parts):
             parts, joints = self._parts[number], self._joints[number]
             nodes = tuple(dict.fromkeys(part.node for part in parts))
             index = {part.id: run for run, part in enumerate(parts)} | {CLIENT: OUTSIDE}
             network = network_of(
+                nodes,
                 [self._costs[node] for node in nodes],
                 [(nodes.index(part.node), self._seconds[part.id]) for part in parts],
                 [Traffic(index[joint.producer], index[joint.consumer], joint.nbytes) for joint in joints],
+                self._ways,
             )
-            yield network, tuple(self._load(node, [p for p in parts if p.node == node], joints) for node in nodes)
+            loads = tuple(self._load(node, [p for p in parts if p.node == node], joints) for node in nodes)
+            yield network, loads, self._line_seconds(joints)
 
     def _load(self, node: NodeId, parts: Sequence[Part], joints: Sequence[_Joint]) -> Load:
         cost = self._costs[node]
-        sent = [one.nbytes for one in joints if one.source == node != one.target]
-        received = [one.nbytes for one in joints if one.target == node != one.source]
+        leaving = [one for one in joints if one.source == node != one.target]
+        coming = [one for one in joints if one.target == node != one.source]
+        sent, received = [one.nbytes for one in leaving], [one.nbytes for one in coming]
         kept = sum(one.nbytes for one in joints if one.source == node == one.target)
         programs = {id(part.program): part.program for part in parts}.values()
         weights = {key: size for program in programs for key, size in _weights(program, program.constants).items()}
@@ -146,6 +154,14 @@ class _Flow:
             weight_bytes=sum(weights.values()),
             repacked_bytes=sum(twice.values()),
             live_bytes=max(self._live_bytes(program) for program in programs),
+            receive_line_s=max(self._line_seconds(coming).values(), default=0.0),
+            send_line_s=max(self._line_seconds(leaving).values(), default=0.0),
+        )
+
+    def _line_seconds(self, joints: Iterable[_Joint]) -> dict[str, float]:
+        apart = (one for one in joints if one.source != one.target)
+        return line_seconds(
+            (Sent(one.source or WORKSTATION, one.target or WORKSTATION, one.nbytes) for one in apart), self._ways
         )
 
     def _live_bytes(self, program: Program) -> int:

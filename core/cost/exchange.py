@@ -2,16 +2,24 @@
 
 Every rank has one network interface and one core that encrypts and copies. So what counts is what one rank sends *and*
 receives: in an exchange in which everybody sends to everybody, ``ranks - 1`` messages out and as many in, one after the
-other. To that comes one hop for each round in which a rank must wait for what another made in the round before.
+other; and what its line carries meanwhile, both ways at once. To that comes one hop for each round in which a rank must
+wait for what another made in the round before.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from types import MappingProxyType
 from typing import Final, Literal
 
 from msgspec import Struct
 
+from core.cost.links import Links, Ways
 from core.cost.messages import HOP_SECONDS, MESSAGE_SECONDS, RUN_SECONDS, SEND_SECONDS
+from core.cost.types import Machine
+from core.plan.form import NodeId
 
 AllReduce = Literal["direct", "scatter", "ring"]
 LEAST_RING: Final = 4
@@ -30,9 +38,40 @@ class LinkCost(Struct, frozen=True):
     trunk_byte_s: float = 0.0
     """For each byte, each way, on a line that the first half of the ranks shares on its way to the second half: two
     switches, or two machines with several agents each. 0: there is none, every rank has its own way to every other."""
+    wire_byte_s: float = 0.0
+    """For each byte, each way, on a rank's own line. 0: only its ends cost anything."""
 
 
 MEASURED: Final = LinkCost()
+
+
+def link_cost(
+    nodes: Sequence[NodeId], links: Links, machines: Mapping[NodeId, Machine] = MappingProxyType({})
+) -> LinkCost:
+    """Of a group of these nodes, in the order of its ranks: every rank is taken to be as far away as the farthest, and
+    to have as much of a line to itself as it gets on the most crowded one."""
+    ways = Ways(links, nodes, machines)
+    if len(nodes) < 2 or ways.plain:
+        return MEASURED
+    messages: Counter[str] = Counter()
+    byte_s: dict[str, float] = {}
+    ends: dict[str, set[tuple[int, int]]] = {}
+    hop = 0.0
+    for one, other in permutations(range(len(nodes)), 2):
+        way = ways.way(nodes[one], nodes[other])
+        hop = max(hop, way.hop_s)
+        for line, seconds in way.lines:
+            messages[line] += 1
+            byte_s[line] = seconds
+            ends.setdefault(line, set()).add((one, other))
+    half, ranks = len(nodes) // 2, range(len(nodes))
+    between = [{(a, b) for a in ranks for b in ranks if a < half <= b}]
+    between.append({(b, a) for a, b in between[0]})
+    trunks = {line for line, pairs in ends.items() if len(nodes) >= LEAST_RING and pairs in between}
+    wire = max((byte_s[line] * messages[line] / (len(nodes) - 1) for line in byte_s if line not in trunks), default=0.0)
+    return LinkCost(
+        hop_s=hop + RUN_SECONDS, trunk_byte_s=max((byte_s[line] for line in trunks), default=0.0), wire_byte_s=wire
+    )
 
 
 def all_gather_seconds(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> float:
@@ -79,14 +118,15 @@ def halo_seconds(nbytes: int, link: LinkCost = MEASURED, *, neighbours: int = 2)
     together; it sends as much."""
     if nbytes <= 0 or neighbours < 1:
         return 0.0
-    return link.hop_s + 2 * (neighbours * link.message_s + nbytes * link.byte_s)
+    ends = 2 * (neighbours * link.message_s + nbytes * link.byte_s)
+    return link.hop_s + max(ends, ends / neighbours + nbytes * link.wire_byte_s)
 
 
 def fetch_seconds(nbytes: int, link: LinkCost = MEASURED) -> float:
     """One message of ``nbytes`` from one node to another."""
     if nbytes <= 0:
         return 0.0
-    return link.hop_s + 2 * (link.message_s + nbytes * link.byte_s)
+    return link.hop_s + 2 * (link.message_s + nbytes * link.byte_s) + nbytes * link.wire_byte_s
 
 
 def _all_reduce_seconds(way: AllReduce, nbytes: int, ranks: int, link: LinkCost) -> float:
@@ -97,14 +137,15 @@ def _all_reduce_seconds(way: AllReduce, nbytes: int, ranks: int, link: LinkCost)
     part = nbytes / ranks
     if way == "scatter":
         return 2 * _round(part, ranks, link)
-    ends = 2 * (link.message_s + part * link.byte_s)
+    ends = 2 * (link.message_s + part * link.byte_s) + part * link.wire_byte_s
     return 2 * (ranks - 1) * (link.hop_s + max(ends, part * link.trunk_byte_s))
 
 
 def _round(nbytes: float, ranks: int, link: LinkCost) -> float:
-    """Every rank sends a message of ``nbytes`` to every other."""
+    """Every rank sends a message of ``nbytes`` to every other; a line carries one while the ends handle the next."""
     if nbytes <= 0 or ranks < 2:
         return 0.0
-    ends = 2 * (ranks - 1) * (link.message_s + nbytes * link.byte_s)
+    message = 2 * (link.message_s + nbytes * link.byte_s)
+    wire = (ranks - 1) * nbytes * link.wire_byte_s
     trunk = (ranks // 2) * (ranks - ranks // 2) * nbytes * link.trunk_byte_s
-    return link.hop_s + max(ends, trunk)
+    return link.hop_s + max((ranks - 1) * message, message + wire, trunk)

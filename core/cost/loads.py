@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from core.cost.links import UNKNOWN, Links, Ways
 from core.cost.memory import TYPICAL_BASE_BYTES
 from core.cost.messages import IN_FLIGHT
 from core.cost.nodes import NodeCost, node_costs
@@ -23,6 +24,7 @@ class Load(Struct, frozen=True):
     compute_s: float
     """The rest that a CPU limit wants included."""
     receive_s: float
+    """That the node is busy with what comes in."""
     send_s: float
     sent_bytes: int
     waiting_bytes: int
@@ -31,10 +33,18 @@ class Load(Struct, frozen=True):
     repacked_bytes: int
     live_bytes: int
     """Peak of the tensors inside its shards."""
+    receive_line_s: float = 0.0
+    """That what comes in is on the slowest line, or the fullest, that it crosses."""
+    send_line_s: float = 0.0
 
     @property
     def handling_s(self) -> float:
         return self.receive_s + self.send_s
+
+    @property
+    def line_s(self) -> float:
+        """Lines carry both ways at once."""
+        return max(self.receive_line_s, self.send_line_s)
 
     @property
     def activation_bytes(self) -> int:
@@ -49,6 +59,8 @@ class Replica(Struct, frozen=True):
     latency_s: float
     client_s: float
     """That the workstation spends on one micro-batch."""
+    lines: Mapping[str, float] = {}
+    """Seconds that one micro-batch takes of each line."""
 
 
 class Setting(Struct, frozen=True):
@@ -60,6 +72,7 @@ class Setting(Struct, frozen=True):
     """At speed 1, for the request's micro-batch."""
     costs: Mapping[NodeId, NodeCost]
     base_bytes: int
+    ways: Ways
 
 
 def setting_of(
@@ -68,6 +81,7 @@ def setting_of(
     request: PlanRequest,
     speeds: Mapping[NodeId, float],
     machines: Mapping[NodeId, Machine],
+    links: Links = UNKNOWN,
 ) -> Setting:
     """PlanError when the profile is of another model, there is no node, or a speed is not above 0."""
     known = tables(model, request.micro_batch)
@@ -80,4 +94,5 @@ def setting_of(
     scale = request.micro_batch / profile.batch if model.batchable and model.fixed_batch is None else 1.0
     seconds = tuple(scale * taken for taken in profile.layer_seconds)
     costs = node_costs(request.nodes, speeds, machines)
-    return Setting(request, known, seconds, costs, profile.base_bytes or TYPICAL_BASE_BYTES)
+    ways = Ways(links, request.nodes, machines)
+    return Setting(request, known, seconds, costs, profile.base_bytes or TYPICAL_BASE_BYTES, ways)

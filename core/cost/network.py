@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from core.cost.links import WORKSTATION, Ways
 from core.cost.messages import HOP_SECONDS, handling_seconds
 from core.cost.nodes import NodeCost
 from core.cost.simulation import CLIENT, Message, Network, Run, Station
+from core.plan.form import NodeId
 
 
 class Traffic(NamedTuple):
@@ -19,14 +21,39 @@ class Traffic(NamedTuple):
     nbytes: int
 
 
-def network_of(costs: Sequence[NodeCost], runs: Sequence[tuple[int, float]], traffic: Sequence[Traffic]) -> Network:
-    """``costs`` are those of the nodes, ``runs`` are (index of the node, seconds at speed 1).
+class Sent(NamedTuple):
+    """One message; the workstation is ``WORKSTATION``."""
+
+    source: NodeId
+    target: NodeId
+    nbytes: int
+
+
+def line_seconds(messages: Iterable[Sent], ways: Ways) -> dict[str, float]:
+    """How long these messages take of each line that they cross."""
+    taken: dict[str, float] = {}
+    for source, target, nbytes in messages:
+        for line, byte_s in ways.way(source, target).lines:
+            taken[line] = taken.get(line, 0.0) + nbytes * byte_s
+    return taken
+
+
+def network_of(
+    nodes: Sequence[NodeId],
+    costs: Sequence[NodeCost],
+    runs: Sequence[tuple[int, float]],
+    traffic: Sequence[Traffic],
+    ways: Ways,
+) -> Network:
+    """``costs`` are those of ``nodes``, ``runs`` are (index of the node, seconds at speed 1).
 
     A run sends in the order of ``traffic``, and so does the client.
     """
     feeds: list[list[int]] = [[] for _ in runs]
     sends: list[list[int]] = [[] for _ in runs]
     messages: list[Message] = []
+    lines: dict[str, int] = {}
+    """Only those that are used, in the order of their use: replicas that are alike give equal networks."""
     for producer, consumer, nbytes in traffic:
         source = runs[producer][0] if producer != CLIENT else CLIENT
         target = runs[consumer][0] if consumer != CLIENT else CLIENT
@@ -36,13 +63,16 @@ def network_of(costs: Sequence[NodeCost], runs: Sequence[tuple[int, float]], tra
         if producer != CLIENT:
             sends[producer].append(len(messages))
         ends = [_end_seconds(costs, end, nbytes) for end in (source, target)]
-        messages.append(Message(source, target, consumer, *ends))
+        way = ways.way(*(nodes[end] if end != CLIENT else WORKSTATION for end in (source, target)))
+        crossed = tuple((lines.setdefault(name, len(lines)), nbytes * byte_s) for name, byte_s in way.lines)
+        extra = (crossed, way.hop_s - HOP_SECONDS) if crossed or way.hop_s != HOP_SECONDS else ()
+        messages.append(Message(source, target, consumer, *ends, *extra))
     stations, cores = _stations(costs)
     made = []
     for (node, seconds), sent, fed in zip(runs, sends, feeds, strict=True):
         taken, limit = costs[node].compute_seconds(seconds), costs[node].cpu_limit
         made.append(Run(node, taken * limit, taken * (1 - limit), tuple(sent), tuple(fed)))
-    return Network(stations, cores, tuple(made), tuple(messages), HOP_SECONDS)
+    return Network(stations, cores, tuple(made), tuple(messages), HOP_SECONDS, *([len(lines)] if lines else []))
 
 
 def _end_seconds(costs: Sequence[NodeCost], end: int, nbytes: int) -> float:

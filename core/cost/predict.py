@@ -2,12 +2,13 @@
 
 Here for the strategies whose nodes follow one another or stand side by side, by sums over ranges of layers that are
 kept with the model; ``core.cost.dataflow`` does it for any plan, by simulation. Each layer's measured time, divided by
-the node's speed, plus what a node spends on each message and its bytes. Links count as fast.
+the node's speed, plus what a node spends on each message and its bytes, against what its links carry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
@@ -16,14 +17,16 @@ from msgspec.structs import replace
 
 from core.cost.balance import balanced_cuts
 from core.cost.chain import chain
-from core.cost.loads import Replica, Setting, setting_of
+from core.cost.links import UNKNOWN, Links
+from core.cost.loads import Setting, setting_of
 from core.cost.types import Machine, Prediction, Profile
 from core.cost.verdict import prediction
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.form import NodeId, PlanRequest
+from core.plan.strategy_text import PIPELINE, REPLICATE, SINGLE
 
-__all__ = ["balanced_cuts", "predict"]
+__all__ = ["balanced_cuts", "is_predicted", "predict"]
 
 
 def predict(
@@ -32,38 +35,56 @@ def predict(
     request: PlanRequest,
     speeds: Mapping[NodeId, float],
     machines: Mapping[NodeId, Machine] = MappingProxyType({}),
+    links: Links = UNKNOWN,
 ) -> Prediction:
     """What ``request`` would do on nodes of these speeds (1.0: this workstation with one thread, also where unknown).
 
     ``machines`` says which nodes share the cores of one machine; a node that is not named has a machine to itself.
+    ``links`` are the ways between them; what is not known of them counts as loopback.
 
     Fast enough to follow a mouse: sums over ranges of layers are kept with the model. PlanError when the request makes
     no sense for the model; cuts left open are balanced first.
     """
-    rule = _RULES.get(request.strategy)
-    if rule is None:
-        raise PlanError(f"There is no strategy {request.strategy!r}.", hint=f"Choose from {', '.join(_RULES)}.")
-    setting = setting_of(profile, model, request, speeds, machines)
-    if request.strategy == "pipeline" and request.cuts is None:
-        in_order = [speeds.get(node, 1.0) for node in request.nodes]
-        setting = replace(setting, request=replace(request, cuts=balanced_cuts(profile, model, in_order)))
-    return prediction(setting, rule(setting))
+    setting = setting_of(profile, model, request, speeds, machines, links)
+    if request.strategy in _ALIKE:
+        return prediction(setting, [chain(setting, [node]) for node in request.nodes])
+    replicas = _pipelines(request)
+    size = len(request.nodes) // replicas
+    if size > 1 and request.cuts is None:
+        in_order = [speeds.get(node, 1.0) for node in request.nodes[:size]]
+        cuts = balanced_cuts(profile, model, in_order, nodes=request.nodes[:size], links=links, machines=machines)
+        setting = replace(setting, request=replace(request, cuts=cuts))
+    _check(setting, size)
+    members = [request.nodes[first : first + size] for first in range(0, len(request.nodes), size)]
+    return prediction(setting, [chain(setting, own, setting.request.cuts or ()) for own in members])
 
 
-def _replicas(setting: Setting) -> list[Replica]:
-    """Every node takes micro-batches as it is free."""
-    return [chain(setting, [node]) for node in setting.request.nodes]
+def is_predicted(strategy: str) -> bool:
+    """Whether ``predict`` knows a strategy: those whose nodes follow one another or stand side by side."""
+    return strategy in _ALIKE or strategy == PIPELINE or _NESTED.fullmatch(strategy) is not None
 
 
-def _stages(setting: Setting) -> list[Replica]:
-    """Stages follow one another; the slowest is always busy, the others wait for it."""
-    request, count = setting.request, setting.known.count
-    cuts = request.cuts or ()
-    if len(cuts) != len(request.nodes) - 1 or any(b <= a for a, b in pairwise((0, *cuts, count))):
-        raise PlanError(f"Cuts {list(cuts)} do not divide {count} layers among {len(request.nodes)} nodes.")
-    return [chain(setting, request.nodes, cuts)]
+def _pipelines(request: PlanRequest) -> int:
+    """How many pipelines stand side by side."""
+    if request.strategy == PIPELINE:
+        return 1
+    nested = _NESTED.fullmatch(request.strategy)
+    if nested is None:
+        known = ", ".join((*_ALIKE, PIPELINE, "replicate(2) > pipeline(2)"))
+        raise PlanError(f"There is no strategy {request.strategy!r} that sums foretell.", hint=f"Choose from {known}.")
+    replicas, stages = int(nested[1]), int(nested[2])
+    if not replicas or replicas * stages != len(request.nodes):
+        raise PlanError(f"{request.strategy} needs {replicas * stages} nodes; {len(request.nodes)} are given.")
+    return replicas
 
 
-_RULES: Final[Mapping[str, Callable[[Setting], list[Replica]]]] = MappingProxyType(
-    {"single": _replicas, "replicate": _replicas, "pipeline": _stages}
-)
+def _check(setting: Setting, stages: int) -> None:
+    cuts, count = setting.request.cuts or (), setting.known.count
+    if len(cuts) != stages - 1 or any(b <= a for a, b in pairwise((0, *cuts, count))):
+        raise PlanError(f"Cuts {list(cuts)} do not divide {count} layers among {stages} nodes.")
+
+
+_ALIKE: Final = (SINGLE, REPLICATE)
+"""Every node runs the whole model and takes micro-batches as it is free."""
+_NESTED: Final = re.compile(r"replicate\((\d{1,6})\) > pipeline\((\d{1,6})\)")
+"""Stages follow one another in each; all are cut at the same places."""

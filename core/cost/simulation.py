@@ -1,8 +1,8 @@
 """Play a dataflow of shards event by event: who computes when, who waits for whom. Knows nothing of models or plans.
 
-A station is a node. It runs one shard at a time, of those that could run the one of the oldest micro-batch; messages are handled at once, one after the
-other, and on a node with one core they hold up the shard that runs meanwhile. The client sends a micro-batch's inputs,
-waits for its results, and keeps a fixed number of micro-batches under way. Everything is deterministic.
+A station is a node. It runs one shard at a time, the oldest micro-batch first; messages are handled at once, one after
+the other, and on a node with one core they hold up the shard that runs meanwhile. The client sends a micro-batch's
+inputs, waits for its results, and keeps a fixed number of micro-batches under way. Everything is deterministic.
 """
 
 from __future__ import annotations

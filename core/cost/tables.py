@@ -39,16 +39,18 @@ class Tables:
         self.graph: LayerGraph = layer_graph(model)
         self.count = len(self.graph.needs)
         self.cuts: tuple[Cut, ...] = model.cuts(batch)
-        self._bytes = {name: nbytes(*entry) for name, entry in shapes.items()}
-        self._readers: dict[str, list[int]] = defaultdict(list)
+        self.nbytes = {name: nbytes(*entry) for name, entry in shapes.items()}
+        self.readers: dict[str, list[int]] = defaultdict(list)
+        """Layers that read a value, in order."""
         for layer, names in enumerate(self.graph.needs):
             for name in names:
-                self._readers[name].append(layer)
-        self._own_weights, self._shared_weights = self._weights(model)
+                self.readers[name].append(layer)
+        self.own_weights, self.shared_weights = self._weights(model)
+        """Prefix sums of the bytes of weights that one layer alone uses; and of each other its bytes and its layers."""
         kept_twice = [is_repacked(node) for node in model.ir.graph]
-        own = (self._own_weights[layer + 1] - self._own_weights[layer] for layer in range(self.count))
-        self._repacked = [0, *accumulate(size if twice else 0 for size, twice in zip(own, kept_twice, strict=True))]
-        self._live = self._live_bytes()
+        own = (self.own_weights[layer + 1] - self.own_weights[layer] for layer in range(self.count))
+        self.repacked = [0, *accumulate(size if twice else 0 for size, twice in zip(own, kept_twice, strict=True))]
+        self.live = self._live_bytes()
         again = self.graph.fixed.union(*{cut.recomputed for cut in self.cuts})
         self.essential = np.array([0, *accumulate(int(layer not in again) for layer in range(self.count))])
         """Prefix count of the layers that are never run again elsewhere: a stage with one of them has work to do."""
@@ -66,9 +68,9 @@ class Tables:
     def weight_bytes(self, first: int, last: int, again: Collection[int] = ()) -> int:
         """Bytes of the distinct weights that layers [first, last) and ``again`` use."""
         extra = {layer for layer in again if not first <= layer < last}
-        own = self._own_weights[last] - self._own_weights[first]
-        own += sum(self._own_weights[layer + 1] - self._own_weights[layer] for layer in extra)
-        for size, layers in self._shared_weights:
+        own = self.own_weights[last] - self.own_weights[first]
+        own += sum(self.own_weights[layer + 1] - self.own_weights[layer] for layer in extra)
+        for size, layers in self.shared_weights:
             place = bisect_left(layers, first)
             if (place < len(layers) and layers[place] < last) or any(layer in extra for layer in layers):
                 own += size
@@ -76,11 +78,11 @@ class Tables:
 
     def repacked_bytes(self, first: int, last: int) -> int:
         """Bytes of the weights of layers [first, last) that onnxruntime keeps a second time."""
-        return self._repacked[last] - self._repacked[first]
+        return self.repacked[last] - self.repacked[first]
 
     def activation_bytes(self, first: int, last: int) -> int:
         """Most bytes alive at once while layers [first, last) run."""
-        return int(self._live[first:last].max(initial=0))
+        return int(self.live[first:last].max(initial=0))
 
     def traffic(self, bounds: Sequence[int]) -> dict[tuple[int, int], int]:
         """Bytes from each stage of a pipeline to each that it sends anything, straight from where it is made to where
@@ -88,8 +90,8 @@ class Tables:
         nbytes: Counter[tuple[int, int]] = Counter()
         stage_of = _StageOf(bounds)
         for name in self.graph.inputs:
-            for stage in sorted({stage_of(layer) for layer in self._readers.get(name, ())}):
-                nbytes[CLIENT, stage] += self._bytes.get(name, 0)
+            for stage in sorted({stage_of(layer) for layer in self.readers.get(name, ())}):
+                nbytes[CLIENT, stage] += self.nbytes.get(name, 0)
         for stage, (first, last) in enumerate(pairwise(bounds)):
             if stage == 0:
                 continue
@@ -101,17 +103,17 @@ class Tables:
                     and producer not in self.graph.fixed
                     and self._read_in(name, first, last, cut.recomputed)
                 ):
-                    nbytes[stage_of(producer), stage] += self._bytes.get(name, 0)
+                    nbytes[stage_of(producer), stage] += self.nbytes.get(name, 0)
         for name in self.graph.outputs:
             if name in self.graph.producer:
-                nbytes[stage_of(self.graph.producer[name]), CLIENT] += self._bytes.get(name, 0)
+                nbytes[stage_of(self.graph.producer[name]), CLIENT] += self.nbytes.get(name, 0)
         return dict(nbytes)
 
     def _travelling_bytes(self, name: str) -> int:
-        return 0 if self.graph.producer[name] in self.graph.fixed else self._bytes.get(name, 0)
+        return 0 if self.graph.producer[name] in self.graph.fixed else self.nbytes.get(name, 0)
 
     def _read_in(self, name: str, first: int, last: int, again: Collection[int]) -> bool:
-        readers = self._readers.get(name, [])
+        readers = self.readers.get(name, [])
         place = bisect_left(readers, first)
         return (place < len(readers) and readers[place] < last) or any(layer in again for layer in readers[:place])
 
@@ -131,7 +133,7 @@ class Tables:
     def _users(self, name: str) -> set[int]:
         """Layers that read a weight, itself or decompressed by layers that go where their readers are."""
         users: set[int] = set()
-        for layer in self._readers.get(name, ()):
+        for layer in self.readers.get(name, ()):
             if layer in self.graph.fixed:
                 users = users.union(*(self._users(made) for made in self.graph.makes[layer]))
             else:
@@ -142,14 +144,14 @@ class Tables:
         """Per layer: bytes of the tensors that are alive while it runs in the whole model."""
         change = np.zeros(self.count + 1, np.int64)
         for name, layer in self.graph.producer.items():
-            readers = self._readers.get(name)
+            readers = self.readers.get(name)
             until = self.count - 1 if name in self.graph.outputs else readers[-1] if readers else layer
-            change[layer] += self._bytes.get(name, 0)
-            change[until + 1] -= self._bytes.get(name, 0)
+            change[layer] += self.nbytes.get(name, 0)
+            change[until + 1] -= self.nbytes.get(name, 0)
         for name in self.graph.inputs:
-            if readers := self._readers.get(name):
-                change[0] += self._bytes.get(name, 0)
-                change[readers[-1] + 1] -= self._bytes.get(name, 0)
+            if readers := self.readers.get(name):
+                change[0] += self.nbytes.get(name, 0)
+                change[readers[-1] + 1] -= self.nbytes.get(name, 0)
         return np.cumsum(change[:-1])
 
 

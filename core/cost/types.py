@@ -47,13 +47,15 @@ class NodePrediction(Struct, frozen=True):
     sent_bytes: int
     """Tensors that leave the node, per micro-batch it handles."""
     share: float
-    """Busy share at steady state, 0..1; 1.0 is the bottleneck."""
+    """Busy share of the node or of its line at steady state, 0..1; 1.0 is the bottleneck."""
     receive_s: float = 0.0
-    """Handling of messages that come in, per micro-batch it handles."""
+    """Handling of messages that come in, per micro-batch it handles; or that they are on the line, where that is
+    longer: then the node computes meanwhile, and the four add up to more than the time between two micro-batches."""
     send_s: float = 0.0
     """The same of those that leave."""
     wait_s: float = 0.0
-    """Without anything to do, or without a core to do it on, per micro-batch at steady state."""
+    """Without anything to do, or without a core to do it on, and with nothing under way to it or from it; per
+    micro-batch at steady state."""
 
 
 class Prediction(Struct, frozen=True):

@@ -22,8 +22,10 @@ class _Limits(Struct, frozen=True):
 
     possible: float
     """Part of their rates that is left, at most 1.0."""
-    crowded: Machine | None
+    crowded: Machine | None = None
     """Whose cores do not suffice."""
+    line: bool = False
+    """A line does not carry more."""
 
 
 def prediction(setting: Setting, replicas: Sequence[Replica]) -> Prediction:
@@ -63,14 +65,21 @@ def _limits(setting: Setting, replicas: Sequence[Replica]) -> _Limits:
         for load in replica.loads
         for cost in (setting.costs[load.node],)
     ]
+    lines: dict[str, float] = {}
+    for replica in replicas:
+        for name, seconds in replica.lines.items():
+            lines[name] = lines.get(name, 0.0) + replica.rate * seconds
     room, crowded = crowding(used, client)
+    full = max(lines.values(), default=0.0)
+    if full > max(1.0, client) * (1 + NOISE) and 1 / full < room:
+        return _Limits(1 / full, line=True)
     if client > 1 + NOISE and 1 / client < room:
-        return _Limits(1 / client, None)
-    return _Limits(room, crowded)
+        return _Limits(1 / client)
+    return _Limits(room, crowded, line=room > 1 - NOISE and full > 1 - NOISE)
 
 
 def _node(setting: Setting, load: Load, rate: float) -> NodePrediction:
-    cycle = setting.costs[load.node].cycle_seconds(load.compute_s, load.handling_s)
+    cycle = max(setting.costs[load.node].cycle_seconds(load.compute_s, load.handling_s), load.line_s)
     return NodePrediction(
         node=load.node,
         compute_s=load.compute_s,
@@ -79,8 +88,8 @@ def _node(setting: Setting, load: Load, rate: float) -> NodePrediction:
         memory_bytes=load.weight_bytes + load.repacked_bytes + load.activation_bytes + setting.base_bytes,
         sent_bytes=load.sent_bytes,
         share=min(1.0, rate * cycle),
-        receive_s=load.receive_s,
-        send_s=load.send_s,
+        receive_s=max(load.receive_s, load.receive_line_s),
+        send_s=max(load.send_s, load.send_line_s),
         wait_s=max(0.0, 1 / rate - cycle),
     )
 
@@ -89,6 +98,8 @@ def _sharing(limits: _Limits, busiest: float) -> tuple[str, ...]:
     if limits.crowded is not None:
         machine = limits.crowded
         return (f"{machine.name} has {machine.cores} cores for its agents: at best {busiest:.0%} busy each.",)
+    if limits.line:
+        return ("The network is the limit: a line is busy all the time. Send less, or use fewer nodes behind it.",)
     if limits.possible < 1.0:
         return ("The workstation's own messages are the limit: nodes wait for it. Send more items at a time.",)
     return ()

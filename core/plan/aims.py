@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -53,9 +54,11 @@ def aim_of(
     if kind == TENSOR:
         return Aim(True, _FORCED.get(tensor_axis or "", frozenset(KINDS)))
     if kind == SPATIAL:
-        return Aim(False, frozenset(), _spatial_inputs(program, group, overlaps, spatial_axis or ROWS), HEAVY)
+        along = spatial_axis or ROWS
+        word = f"image {along}" if takes_images(program) else "positions"
+        return Aim(False, frozenset(), _spatial_inputs(program, group, overlaps, along), HEAVY, word)
     assert kind == REPLICATE
-    return Aim(False, frozenset(), _item_inputs(program, group), HEAVY)
+    return Aim(False, frozenset(), _item_inputs(program, group), HEAVY, "items")
 
 
 def _spatial_inputs(
@@ -88,7 +91,8 @@ def _spatial_inputs(
 def _item_inputs(program: Program, group: Group) -> dict[str, tuple[Split, ...]]:
     """Inputs whose axis 0 has as many items as most of them."""
     sizes = {name: shape[0] for name in program.inputs if (shape := program.types[name].shape)}
-    items = max(sizes.values(), default=0)
+    counts = Counter(sizes.values())
+    items = max(counts, key=counts.__getitem__, default=0)
     if items < len(group.shares):
         raise PlanError(
             f"A micro-batch of {items} item{'s' if items != 1 else ''} cannot be shared by {len(group.shares)} nodes.",

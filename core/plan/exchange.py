@@ -25,6 +25,7 @@ from core.plan.layouts import (
     Replicated,
     Split,
     apportion,
+    covers,
     located,
     span,
     within,
@@ -73,10 +74,24 @@ class Exchange:
         """The names of ``value`` in layout ``want``, made from one of the forms in which the group holds it."""
         if want in forms:
             return forms[want]
-        source = _best_source(forms, want)
+        source = self._best_source(value, forms, want)
         names = self._converted(value, forms, source, want, layer)
         forms[want] = names
         return names
+
+    def _best_source(self, value: str, forms: Mapping[Layout, Names], want: Layout) -> Layout:
+        if REPLICATED in forms:
+            return REPLICATED
+        splits = [layout for layout in forms if isinstance(layout, Split)]
+        if isinstance(want, Split):
+            same = [split for split in splits if split.axis == want.axis]
+            for split in same:
+                if all(within(wanted, held) for wanted, held in zip(want.parts, split.parts, strict=True)):
+                    return split
+            splits = same + splits
+        held = self._types[value]
+        whole = (split for split in splits if covers(split, _axis_size(held, split.axis)))
+        return next(whole, None) or next(layout for layout in forms if isinstance(layout, Partial))
 
     def _converted(self, value: str, forms: dict[Layout, Names], source: Layout, want: Layout, layer: int) -> Names:
         names = forms[source]
@@ -325,19 +340,6 @@ class _Target(Struct, frozen=True):
 
 def _wants(want: Layout, rank: int) -> bool:
     return isinstance(want, Replicated) or rank in want.ranks
-
-
-def _best_source(forms: Mapping[Layout, Names], want: Layout) -> Layout:
-    if REPLICATED in forms:
-        return REPLICATED
-    splits = [layout for layout in forms if isinstance(layout, Split)]
-    if isinstance(want, Split):
-        same = [split for split in splits if split.axis == want.axis]
-        for split in same:
-            if all(within(wanted, held) for wanted, held in zip(want.parts, split.parts, strict=True)):
-                return split
-        splits = same + splits
-    return splits[0] if splits else next(iter(forms))
 
 
 def _kind(source: Split, want: Layout) -> str:

@@ -6,7 +6,7 @@ graph already does not get it again. What exporters add for themselves (stack tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -66,7 +66,7 @@ class GraphWriter:
         inputs = tuple(self._port(name, program) for name in program.inputs)
         outputs = tuple(self._port(name, program) for name in program.outputs)
         graph = onnx.GraphProto(name="shard")
-        graph.node.extend(_node_proto(op) for op in ops)
+        graph.node.extend(_named_apart(_node_proto(op) for op in ops))
         graph.input.extend(map(self._declared, inputs))
         graph.output.extend(map(self._declared, outputs))
         read = {name for op in ops for name in op.reads}
@@ -186,6 +186,16 @@ def is_repacked(node: ir.Node) -> bool:
     An agent's growth over the bytes of its weights with onnxruntime 1.31: ResNet-50 1.98, BERT-base 1.05, GPT-2 1.07.
     """
     return node.op_type in REPACKED
+
+
+def _named_apart(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """A graph in which two nodes have one name is invalid; the copies of an operator that several levels write do."""
+    taken: set[str] = set()
+    for node in nodes:
+        while node.name and node.name in taken:
+            node.name += "'"
+        taken.add(node.name)
+        yield node
 
 
 def _node_proto(op: Op) -> onnx.NodeProto:

@@ -10,7 +10,7 @@ from core.cost.exchange import LinkCost
 from core.plan.decompressed import dividing_choice
 from core.plan.exchange import Exchange, Hop, Names
 from core.plan.form import Slice
-from core.plan.layouts import REPLICATED, Group, Layout, Partial, Split, span
+from core.plan.layouts import REPLICATED, Group, Layout, Partial, Split, covers, span
 from core.plan.merging import cut_from_span
 from core.plan.operators.base import Choice
 from core.plan.program import Op, Program
@@ -65,10 +65,10 @@ class _Division:
             self._write(step)
         for name in self._program.outputs:
             held = self._forms.setdefault(name, {})
-            if all(isinstance(layout, Partial) for layout in held):
+            if not any(self._is_whole(name, layout) for layout in held):
                 self._provide(name, (self._exchange.two_steps(name) if held else None) or REPLICATED, -1)
         exports: dict[str, dict[Layout, Names]] = {
-            name: {layout: names for layout, names in self._forms[name].items() if not isinstance(layout, Partial)}
+            name: {layout: names for layout, names in self._forms[name].items() if self._is_whole(name, layout)}
             for name in self._program.outputs
         }
         for names in (names for forms in exports.values() for names in forms.values()):
@@ -76,6 +76,11 @@ class _Division:
                 if own is not None:
                     program.outputs[own] = None
         return GroupProgram(self._programs, tuple(self._exchange.hops), tuple(self._imports), exports)
+
+    def _is_whole(self, name: str, layout: Layout) -> bool:
+        """Whether a form has all of the value, and not terms of it."""
+        shape = self._program.types[name].shape or ()
+        return not isinstance(layout, Partial) and (not isinstance(layout, Split) or covers(layout, shape[layout.axis]))
 
     # ------------------------------------------------------------ operators
 

@@ -7,8 +7,9 @@ level's parts are divided by the next; the outermost level varies slowest over t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Sequence
+from itertools import pairwise, takewhile
+from math import prod
 from typing import Final
 
 import msgspec
@@ -19,36 +20,28 @@ from core.cost.exchange import LinkCost
 from core.cost.types import Profile
 from core.errors import PlanError
 from core.model.graph import Model
-from core.plan.aims import HEAVY, aim_of, takes_images
-from core.plan.division import Division, LayerDivision, NodePart
+from core.plan.aims import COLUMNS, ROWS, aim_of
+from core.plan.describing import divided_layers, division_of, idle_notes, is_worth_dividing, layer_kinds
+from core.plan.division import Division, LayerDivision
 from core.plan.draft import Costs
 from core.plan.extract import layer_graph, stages, whole
 from core.plan.form import NodeId, PlanRequest
 from core.plan.group import GroupProgram, divide
 from core.plan.inferring import with_all_types
-from core.plan.layouts import Group, Split
-from core.plan.nesting import GroupNode, LeafNode, Node, connect, group_node, stage_node
+from core.plan.layouts import Group
+from core.plan.nesting import LayerKind, LeafNode, Node, connect, group_node, stage_node
 from core.plan.outline import Leaf, Partition, Transfer
 from core.plan.overlaps import overlaps
+from core.plan.part_stages import cut_program
 from core.plan.pipeline import pipeline
 from core.plan.program import Op, Program, program_of
 from core.plan.rank_program import RankProgram
 from core.plan.replicate import replicate
-from core.plan.search import Found, Step, search
+from core.plan.search import Step, search
 from core.plan.strategy_text import PIPELINE, REPLICATE, SPATIAL, TENSOR, Level, parse_strategy
 
-_MOST_FALLBACKS: Final = 8
-_IMAGE_AXES: Final = 4
-_ATTENTION: Final = frozenset({"MatMul", "Softmax", "Einsum", "Attention", "MultiHeadAttention", "GroupQueryAttention"})
-
-
-class _LayerKind(Struct, frozen=True):
-    """How one group divides one layer."""
-
-    kind: str
-    axis: int | None
-    shares: tuple[float, ...]
-    parts: Split | None
+_ROUNDED: Final = 1e-6
+"""By which shares may miss 1."""
 
 
 class _Replica(Struct, frozen=True, eq=False):
@@ -81,35 +74,49 @@ class _Nesting:
         scale = request.micro_batch / self._profile.batch if model.batchable and model.fixed_batch is None else 1.0
         self._layer_seconds = [seconds * scale for seconds in self._profile.layer_seconds]
         self._cuts: tuple[int, ...] | None = None
-        self._groups: dict[int, dict[int, _LayerKind]] = {}
         self._steps: list[Step] = []
         inner = [level.kind for level in self._levels[1:]]
         dynamic = bool(model.default_dims()) and any(level.kind == SPATIAL for level in self._levels)
         groups = [level for level in self._levels if level.kind in (TENSOR, SPATIAL)]
         self._pinned = REPLICATE in inner or dynamic or len(groups) > 1
-        self._images = False
         self._check()
 
     def _check(self) -> None:
-        request, kinds = self._request, [level.kind for level in self._levels]
+        request = self._request
+        kinds = [level.kind for level in parse_strategy(request.strategy, len(request.nodes)).levels]
         for given, option, kind in (
             (request.tensor_axis, "tensor axis", TENSOR),
             (request.spatial_axis, "spatial axis", SPATIAL),
         ):
             if given is not None and kind not in kinds:
-                raise PlanError(f"A {option} is given, but strategy {request.strategy} has no {kind} level.")
-            if given not in (None, "rows", "columns"):
+                raise PlanError(
+                    f"A {option} is given, but strategy {request.strategy} has no {kind} level.",
+                    hint=f"Use {kind}, or leave the axis out.",
+                )
+            if given not in (None, ROWS, COLUMNS):
                 raise PlanError(f"There is no {option} {given!r}.", hint="Choose rows or columns.")
         if request.cuts is not None and PIPELINE not in kinds:
             raise PlanError(f"Strategy {request.strategy} has no cuts.", hint="Use pipeline to cut the model.")
         if request.shares is not None:
-            if len(request.shares) != len(request.nodes):
+            self._check_shares(request.shares)
+
+    def _check_shares(self, shares: Sequence[float]) -> None:
+        nodes = len(self._request.nodes)
+        if len(shares) != nodes:
+            raise PlanError(
+                f"{len(shares)} {'share is' if len(shares) == 1 else 'shares are'} given for {nodes} nodes.",
+                hint="Give one share for each node, in their order.",
+            )
+        if not all(share > 0 for share in shares):
+            raise PlanError("A share must be above 0.", hint="Leave out the node that should do nothing.")
+        group = prod(one.count for one in takewhile(_shares_out, reversed(self._levels)))
+        for first in range(0, nodes, group) if group > 1 else ():
+            total = sum(shares[first : first + group])
+            if abs(total - 1) > _ROUNDED:
                 raise PlanError(
-                    f"{len(request.shares)} shares are given for {len(request.nodes)} nodes.",
-                    hint="Give one share for each node, in their order.",
+                    f"The shares of a group add up to {total:g}, not 1.",
+                    hint="The shares of the nodes that divide the same layers add up to 1.",
                 )
-            if any(share <= 0 for share in request.shares):
-                raise PlanError("A share must be above 0.", hint="Leave out the node that should do nothing.")
 
     def run(self) -> Partition:
         nodes = self._request.nodes
@@ -143,11 +150,12 @@ class _Nesting:
                 )
                 for one in found.transfers
             ]
-            divisions.append(self._divided_layers(found.leaves, own, replica))
-        division = self._division(divisions)
-        if self._divides and not any(step.choice is not None and _matters(step) for step in self._steps):
+            divisions.append(divided_layers(found.leaves, own, replica, len(self._layer_seconds)))
+        layers = self._model.layers(self._request.micro_batch)
+        division = division_of(divisions, self._steps, layers)
+        if self._divides and not any(map(is_worth_dividing, self._steps)):
             raise self._undivided(division)
-        return Partition(tuple(leaves), tuple(transfers), division, self._cuts, self._notes())
+        return Partition(tuple(leaves), tuple(transfers), division, self._cuts, idle_notes(self._steps, layers))
 
     @property
     def _divides(self) -> bool:
@@ -169,7 +177,6 @@ class _Nesting:
         graph = layer_graph(self._model)
         batch = self._request.micro_batch
         program = program_of(self._model, graph, whole(graph), batch, pinned=self._pinned)
-        self._images = takes_images(program)
         if levels and levels[0].kind == PIPELINE:
             return self._model_stages(nodes, levels)
         return self._node(program, nodes, levels, 0, 0, "whole model")
@@ -183,7 +190,10 @@ class _Nesting:
         layers = len(graph.needs)
         cuts = self._cuts or self._request.cuts or balanced_cuts(self._profile, self._model, speeds)
         if len(cuts) != count - 1 or any(not a < b for a, b in pairwise((0, *cuts, layers))):
-            raise PlanError(f"Cuts {list(cuts)} do not divide {layers} layers among {count} stages.")
+            raise PlanError(
+                f"Cuts {list(cuts)} do not divide {layers} layers among {count} stages.",
+                hint=f"Give {count - 1} increasing numbers from 1 to {layers - 1}.",
+            )
         self._cuts = tuple(cuts)
         at = {cut.position: cut.recomputed for cut in self._model.cuts(self._request.micro_batch)}
         bounds = (0, *cuts, layers)
@@ -205,28 +215,23 @@ class _Nesting:
         level, size = levels[0], len(nodes) // levels[0].count
         members = [nodes[i * size : (i + 1) * size] for i in range(level.count)]
         if level.kind == PIPELINE:
-            programs = self._cut(program, [sum(map(self._speed, own)) for own in members])
+            programs = cut_program(program, [sum(map(self._speed, own)) for own in members], self._op_seconds)
             children = [
                 self._node(one, own, levels[1:], stage * level.count + i, rank, f"{label}, part {i + 1}")
                 for i, (one, own) in enumerate(zip(programs, members, strict=True))
             ]
             return stage_node(programs, children)
         divided, kinds = self._divide(program, level, members)
-        node = group_node(
-            divided,
-            [
-                self._node(
-                    self._typed(one.finished(), levels[1:]), own, levels[1:], stage, rank * level.count + i, label
-                )
-                for i, (one, own) in enumerate(zip(divided.programs, members, strict=True))
-            ],
-        )
-        self._groups[id(node)] = kinds
-        return node
+        children = [
+            self._node(self._typed(one.finished(), levels[1:]), own, levels[1:], stage, rank * level.count + i, label)
+            for i, (one, own) in enumerate(zip(divided.programs, members, strict=True))
+        ]
+        return group_node(divided, children, kinds)
 
     def _divide(
         self, program: Program, level: Level, members: Sequence[Sequence[NodeId]]
-    ) -> tuple[GroupProgram, dict[int, _LayerKind]]:
+    ) -> tuple[GroupProgram, dict[int, LayerKind]]:
+        """Divide a program among ranks, each of which may be several nodes."""
         speeds = [sum(map(self._speed, own)) for own in members]
         wanted = [self._shares_of(own) for own in members]
         weights = [sum(own) for own in wanted if own is not None] or speeds
@@ -243,7 +248,7 @@ class _Nesting:
         found = search(program, speeds, group, self._op_seconds, aim, self._link, reach, self._model.opset)
         divided = divide(program, group, found, self._link, self._model.opset)
         self._steps += found.steps
-        return divided, self._kinds(found, level, program)
+        return divided, layer_kinds(found, program, aim.word)
 
     def _typed(self, program: Program, further: Sequence[Level]) -> Program:
         return with_all_types(program, self._model.ir.opset_imports) if further else program
@@ -251,152 +256,18 @@ class _Nesting:
     def _op_seconds(self, op: Op) -> float:
         return self._layer_seconds[op.layer] * op.share if op.layer >= 0 else 0.0
 
-    def _cut(self, program: Program, speeds: Sequence[float]) -> list[Program]:
-        """Stages of a program that is a part already: where the work, in order, is shared by speed."""
-        done = list(accumulate(self._op_seconds(op) + 1e-9 for op in program.ops))
-        if len(done) < len(speeds):
-            raise PlanError(f"A part of {len(done)} operators cannot be cut into {len(speeds)} stages.")
-        bounds = [0]
-        for share in list(accumulate(speeds))[:-1]:
-            goal = done[-1] * share / sum(speeds)
-            nearest = min(range(len(done)), key=lambda i: abs(done[i] - goal)) + 1
-            bounds.append(min(max(nearest, bounds[-1] + 1), len(done) - (len(speeds) - len(bounds))))
-        bounds.append(len(done))
-        stage_of = {
-            name: stage
-            for stage, (first, last) in enumerate(pairwise(bounds))
-            for op in program.ops[first:last]
-            for name in op.outputs
-        }
-        return [self._stage(program, bounds, stage, stage_of) for stage in range(len(speeds))]
-
-    def _stage(self, program: Program, bounds: Sequence[int], stage: int, stage_of: Mapping[str, int]) -> Program:
-        ops = program.ops[bounds[stage] : bounds[stage + 1]]
-        reads = dict.fromkeys(name for op in ops for name in op.reads)
-        inputs = tuple(
-            name for name in reads if name not in program.constants and stage_of.get(name, stage) != stage
-        ) + tuple(name for name in reads if name in program.inputs)
-        later = {name for op in program.ops[bounds[stage + 1] :] for name in op.reads}
-        made = dict.fromkeys(name for op in ops for name in op.outputs if name)
-        passed = [n for n in program.outputs if n not in stage_of and stage == len(bounds) - 2]
-        outputs = tuple(name for name in made if name in later or name in program.outputs) + tuple(passed)
-        inputs = tuple(dict.fromkeys((*inputs, *(name for name in passed if name in program.inputs))))
-        constants = {n: c for n, c in program.constants.items() if n in reads or n in passed}
-        return Program(ops, inputs, outputs, program.types, constants, program.fixed)
-
-    # ------------------------------------------------------------ for people
-
-    def _kinds(self, found: Found, level: Level, program: Program) -> dict[int, _LayerKind]:
-        kinds = {}
-        for step in found.steps:
-            if step.op.layer < 0:
-                continue
-            choice = step.choice
-            if choice is None:
-                kinds[step.op.layer] = _LayerKind("replicated", None, (1.0,) * level.count, None)
-                continue
-            first = next((index for index, name in enumerate(step.op.outputs) if name), 0)
-            layout = choice.outputs[first]
-            split = layout if isinstance(layout, Split) else None
-            kind = choice.kind or self._following(level, step, split, program)
-            kinds[step.op.layer] = _LayerKind(kind, split.axis if split else None, choice.shares, split)
-        return kinds
-
-    def _following(self, level: Level, step: Step, split: Split | None, program: Program) -> str:
-        if split is None:
-            return "rows"
-        if level.kind == REPLICATE:
-            return "items"
-        if level.kind == SPATIAL:
-            rank = len(program.types[step.op.outputs[0]].shape or ()) if step.op.outputs[0] else 0
-            if not self._images or rank < _IMAGE_AXES:
-                return "positions"
-            return "image columns" if self._request.spatial_axis == "columns" else "image rows"
-        shape = next(program.types[name].shape or () for name in step.op.outputs if name)
-        heads = step.op.type in _ATTENTION and len(shape) == _IMAGE_AXES and split.axis == 1
-        return "heads" if heads else "split"
-
-    def _divided_layers(self, leaves: Sequence[LeafNode], nodes: Sequence[NodeId], replica: int) -> list[LayerDivision]:
-        """One for each layer, from what each leaf runs and how the groups above it divide it."""
-        found: dict[int, list[tuple[NodePart, tuple[_LayerKind, ...]]]] = {}
-        for node, leaf in zip(nodes, leaves, strict=True):
-            shares: dict[int, float] = {}
-            for op in leaf.program.ops:
-                if op.layer >= 0:
-                    shares[op.layer] = max(shares.get(op.layer, 0.0), op.share)
-            for layer, share in shares.items():
-                path = self._path(leaf, layer)
-                dividing = [(kind, rank) for kind, rank in path if kind.kind != "replicated"]
-                ranges = None
-                if len(dividing) == 1 and (parts := dividing[0][0].parts) is not None:
-                    ranges = parts.parts[dividing[0][1]]
-                part = NodePart(node, replica, leaf.stage, share, ranges)
-                found.setdefault(layer, []).append((part, tuple(kind for kind, _ in path)))
-        layers = []
-        for layer in range(len(self._layer_seconds)):
-            held = found.get(layer, [])
-            kinds = held[0][1] if held else ()
-            names = list(dict.fromkeys(kind.kind for kind in kinds if kind.kind != "replicated"))
-            dividing_kinds = [kind for kind in kinds if kind.kind != "replicated"]
-            name = " + ".join(names) or ("replicated" if kinds else "whole")
-            axis = dividing_kinds[0].axis if len(dividing_kinds) == 1 else None
-            layers.append(LayerDivision(layer, name, axis, tuple(part for part, _ in held)))
-        return layers
-
-    def _path(self, leaf: LeafNode, layer: int) -> list[tuple[_LayerKind, int]]:
-        """How each group above a leaf divides a layer, outermost first, and the leaf's rank in that group."""
-        path = []
-        node: Node = leaf
-        while node.parent is not None:
-            if isinstance(node.parent, GroupNode) and layer in self._groups[id(node.parent)]:
-                path.append((self._groups[id(node.parent)][layer], node.parent.children.index(node)))
-            node = node.parent
-        return path[::-1]
-
-    def _division(self, replicas: Sequence[Sequence[LayerDivision]]) -> Division:
-        layers = tuple(
-            LayerDivision(one[0].layer, one[0].kind, one[0].axis, tuple(part for d in one for part in d.parts))
-            for one in zip(*replicas, strict=True)
-        )
-        work = [layer.macs for layer in self._model.layers(self._request.micro_batch)]
-        split = sum(work[one.layer] for one in layers if one.kind not in ("whole", "replicated"))
-        without = dict.fromkeys(s.op.key for s in self._steps if s.choice is None and s.met_divided and not s.had_rule)
-        return Division(layers, (), split / max(1, sum(work)), tuple(without), self._fallbacks())
-
-    def _fallbacks(self) -> tuple[str, ...]:
-        """Layers with real work that no level divides, the largest first."""
-        names = {layer.index: layer for layer in self._model.layers(self._request.micro_batch)}
-        whole = [step for step in self._steps if step.choice is None and step.op.layer >= 0]
-        total = sum(layer.macs for layer in names.values())
-        large = [step for step in whole if names[step.op.layer].macs > total / 1000]
-        large.sort(key=lambda step: -names[step.op.layer].macs)
-        told = [f"{names[step.op.layer].name} ({step.op.type}): {_reason(step)}" for step in large[:_MOST_FALLBACKS]]
-        if len(large) > _MOST_FALLBACKS:
-            told.append(f"and {len(large) - _MOST_FALLBACKS} more")
-        return tuple(told)
+    # ------------------------------------------------------------ words
 
     def _undivided(self, division: Division) -> PlanError:
-        why = division.fallbacks[0] if division.fallbacks else "its layers have nothing that can be shared out"
+        why = division.fallbacks[0] if division.fallbacks else "Its layers have nothing that can be shared out"
+        axis = self._request.tensor_axis or self._request.spatial_axis
+        forced = f" by {axis}" if axis is not None else ""
         return PlanError(
-            f"Nothing of this model can be divided by {self._request.strategy} over "
+            f"Nothing of this model can be divided by {self._request.strategy}{forced} over "
             f"{len(self._request.nodes)} nodes. {why}.",
-            hint="Use pipeline or replicate, or fewer nodes.",
+            hint="Leave the axis open." if axis is not None else "Use pipeline or replicate, or fewer nodes.",
         )
 
-    def _notes(self) -> tuple[str, ...]:
-        return ()
 
-
-def _matters(step: Step) -> bool:
-    """Whether dividing this operator divides work worth the name."""
-    return bool(step.choice and step.choice.kind) or step.op.type in HEAVY
-
-
-def _reason(step: Step) -> str:
-    if not step.had_rule:
-        return "there is no rule for this operator"
-    if step.possible:
-        return "dividing it would cost more than it saves"
-    if step.op.type in HEAVY or step.op.type in ("RNN", "LSTM", "GRU"):
-        return "it has nothing that so many nodes can share (rows, columns, channels, heads, directions)"
-    return "what it reads is whole on every node"
+def _shares_out(level: Level) -> bool:
+    return level.kind in (TENSOR, SPATIAL)

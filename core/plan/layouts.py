@@ -124,8 +124,15 @@ def clipped(ranges: Iterable[Range], first: int, last: int) -> Ranges:
 
 def within(inner: Iterable[Range], outer: Ranges) -> bool:
     """Whether every index of ``inner`` is one of ``outer``."""
+    if inner == outer:
+        return True
     joined = merged(outer)
     return all(any(a <= start and stop <= b for a, b in joined) for start, stop in merged(inner))
+
+
+def covers(split: Split, size: int) -> bool:
+    """Whether every index of an axis of ``size`` is held: windows that leave rows out want a part of it only."""
+    return merged(one for ranges in split.parts for one in ranges) == ((0, size),)
 
 
 def located(wanted: Range, held: Ranges) -> Range | None:
@@ -160,10 +167,11 @@ def apportion(units: int, shares: Sequence[float]) -> tuple[int, ...]:
     exact = [units * share / total for share in shares]
     least = 1 if units >= len(shares) else 0
     counts = [max(least, int(value)) for value in exact]
-    while sum(counts) > units:
+    missing = units - sum(counts)
+    for _ in range(-missing):
         most = max(range(len(counts)), key=lambda r: (counts[r] > least, counts[r] - exact[r], -r))
         counts[most] -= 1
-    while sum(counts) < units:
+    for _ in range(missing):
         least_served = max(range(len(counts)), key=lambda r: (round(exact[r] - counts[r], 9), shares[r], -r))
         counts[least_served] += 1
     return tuple(counts)
@@ -172,9 +180,11 @@ def apportion(units: int, shares: Sequence[float]) -> tuple[int, ...]:
 def split_by(segments: Segments, axis: int, group: Group) -> Split:
     """The axis shared out: every stretch in proportion to the ranks' shares."""
     parts: list[list[Range]] = [[] for _ in group.ranks]
+    apportioned: dict[int, tuple[int, ...]] = {}  # concatenated pieces are often of one size
     start = 0
     for size, granule in segments:
-        counts = apportion(size // granule, group.shares)
+        units = size // granule
+        counts = apportioned.get(units) or apportioned.setdefault(units, apportion(units, group.shares))
         bounds = [start + granule * bound for bound in accumulate(counts, initial=0)]
         bounds[-1] = start + size
         for rank, (first, last) in enumerate(pairwise(bounds)):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core.plan.division import LayerDivision
+from msgspec import Struct
+
 from core.plan.exchange import Names
 from core.plan.form import NodeId, Slice
 from core.plan.group import GroupProgram
@@ -134,13 +135,23 @@ class LeafNode(Node):
         return value
 
 
+class LayerKind(Struct, frozen=True):
+    """How one group divides one layer."""
+
+    kind: str
+    """As in ``division.LayerDivision``."""
+    split: Split | None = None
+    """Of the first output; None where it is not split."""
+
+
 class GroupNode(Node):
     """Ranks that run one program together."""
 
-    def __init__(self, divided: GroupProgram, layers: Mapping[int, LayerDivision] | None = None) -> None:
+    def __init__(self, divided: GroupProgram, layers: Mapping[int, LayerKind]) -> None:
+        """``layers``: those of the model that the program has, by number."""
         super().__init__()
         self.divided = divided
-        self.layers = layers or {}
+        self.layers = layers
 
     def resolve(self, value: str, box: Box, way: Way, name: str) -> str:
         layout, names = self._form(value)
@@ -183,9 +194,7 @@ class GroupNode(Node):
             self.children[child].deliver(_of(names, child), _with(box, axis, local), place, output, transfers)
 
     def _form(self, value: str) -> tuple[Layout, Names]:
-        forms = self.divided.exports.get(value)
-        if forms is None:  # a value of the ranks that is not an output of the whole: only siblings ask, by local name
-            raise KeyError(value)
+        forms = self.divided.exports[value]
         return next(
             ((layout, names) for layout, names in forms.items() if isinstance(layout, Replicated)),
             next(iter(forms.items())),
@@ -233,9 +242,9 @@ class StageNode(Node):
         self.children[self.makers[value]].deliver(value, box, at, output, transfers)
 
 
-def group_node(divided: GroupProgram, children: Sequence[Node]) -> GroupNode:
+def group_node(divided: GroupProgram, children: Sequence[Node], layers: Mapping[int, LayerKind]) -> GroupNode:
     """A group whose ranks' programs are divided, or run, as ``children`` say."""
-    node = GroupNode(divided)
+    node = GroupNode(divided, layers)
     sources: list[dict[str, Source]] = [{} for _ in children]
     for hop in divided.hops:
         sources[hop.target][hop.name] = Source(hop.source, hop.value, hop.slices, hop.kind, hop.tensor, hop.layer)

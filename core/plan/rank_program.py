@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -95,14 +95,18 @@ class RankProgram:
         return outputs[0]
 
     def finished(self) -> Program:
-        fixed: set[str] = set()
-        for op in self.ops:
-            reads = op.reads
-            if reads and op.type not in CHANCE and all(name in self.constants or name in fixed for name in reads):
-                fixed.update(filter(None, op.outputs))
-        return Program(
-            tuple(self.ops), tuple(self.inputs), tuple(self.outputs), self.types, self.constants, frozenset(fixed)
-        )
+        fixed = hanging_on_constants(self.ops, self.constants)
+        return Program(tuple(self.ops), tuple(self.inputs), tuple(self.outputs), self.types, self.constants, fixed)
+
+
+def hanging_on_constants(ops: Iterable[Op], constants: Collection[str]) -> frozenset[str]:
+    """Values that operators make of nothing but constants; ``ops`` are in an order in which they can run."""
+    fixed: set[str] = set()
+    for op in ops:
+        reads = op.reads
+        if reads and op.type not in CHANCE and all(name in constants or name in fixed for name in reads):
+            fixed.update(filter(None, op.outputs))
+    return frozenset(fixed)
 
 
 class LocalOp:

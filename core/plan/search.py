@@ -22,22 +22,28 @@ from core.plan.layouts import (
     Replicated,
     Segments,
     Split,
+    covers,
     holders,
     length,
     merged,
     within,
 )
 from core.plan.operators import LINKS, RULES
-from core.plan.operators.base import Choice, OpView
+from core.plan.operators.base import KINDS, Choice, OpView
 from core.plan.program import Op, Program, TensorType
 from core.plan.segments import solve_segments
 
-MOST_STATES: Final = 32
+MOST_STATES: Final = 16
 COPY_SECONDS: Final = 0.1e-9
 """For each byte that a rank cuts out of a tensor it holds."""
-RELUCTANCE: Final = 1.0
-"""Seconds by which it counts as slower to run an operator on every rank that could be divided: who asks for a division
-wants the model divided, and is told what that costs."""
+RELUCTANCE: Final = 1000.0
+"""Seconds by which it counts as slower to run an operator on every rank that could be divided, more than any exchange
+takes: who asks for a division wants the model divided, and is told what that costs."""
+LIGHT_BYTES: Final = 16 << 10
+"""Weights that every rank may as well hold, if they and the operator's work are a small part of all: dividing them is
+for speed alone."""
+LIGHT_PART: Final = 0.01
+"""Of the program's weights, and of its time."""
 
 
 class Aim(Struct, frozen=True):
@@ -46,11 +52,13 @@ class Aim(Struct, frozen=True):
     weights: bool
     """tensor: operators with weights are divided by them."""
     kinds: frozenset[str]
-    """Allowed ways to divide operators with weights."""
+    """Allowed ways to divide operators with weights; where they are not all of KINDS, light weights count too."""
     inputs: Mapping[str, tuple[Split, ...]] = {}
     """spatial, items: how inputs of the program are held from the start, as alternatives."""
     heavy: frozenset[str] = frozenset()
     """Operator types that are not to run on every rank if that can be avoided, weights or not."""
+    word: str = ""
+    """What the parts of ``inputs`` are, as in ``division.LayerDivision.kind``: "image rows", "items"..."""
 
 
 class Step(Struct, frozen=True, eq=False):
@@ -64,6 +72,9 @@ class Step(Struct, frozen=True, eq=False):
     had_rule: bool
     met_divided: bool
     """An input was not replicated before."""
+    has_weights: bool = False
+    barred: tuple[str, ...] = ()
+    """Ways to divide it that the aim does not allow; only told of operators that every rank runs."""
 
 
 class Found(Struct, frozen=True, eq=False):
@@ -71,11 +82,12 @@ class Found(Struct, frozen=True, eq=False):
     inputs: Mapping[str, Split]
     """Of ``Aim.inputs``, the alternatives that were taken."""
     seconds: float
-    """The slowest rank's, exchanges included."""
+    """The slowest rank's, exchanges included, and ``RELUCTANCE`` for each operator that it is felt about."""
 
 
 class External(Struct, frozen=True):
-    """State of an input that was not fetched yet: each rank can fetch what it wants."""
+    """State of an input that no rank has fetched yet. Each fetches what it wants of it, then and later: an input is
+    not passed on within the group."""
 
 
 _EXTERNAL: Final = External()
@@ -118,7 +130,8 @@ def search(
 ) -> Found:
     """The cheapest way found to run ``program`` on a group whose ranks have these speeds.
 
-    ``seconds`` gives an operator's time, undivided, at speed 1.
+    ``seconds`` gives an operator's time, undivided, at speed 1. ``overlaps``: by (value, axis), as
+    ``overlaps.overlaps`` finds them. ``opset``: of ONNX's own operators.
     """
     return _Search(program, speeds, group, seconds, aim, link, overlaps, opset).run()
 
@@ -150,7 +163,13 @@ class _Search:
         segments = solve_segments(links, program.types)
         self._views = {op: self._view(op, segments, overlaps) for op in self._ops}
         self._last_use = self._find_last_uses()
+        self._inputs = frozenset(program.inputs)
         self._given = frozenset(program.outputs)
+        self._conversions: dict[tuple[str, _State, Layout], tuple[float, _State]] = {}
+        weights = [*program.constants, *program.fixed]
+        lightest = LIGHT_PART * sum(program.types[name].nbytes for name in weights if name in program.types)
+        self._light = min(LIGHT_BYTES, lightest) if aim.kinds == frozenset(KINDS) else 0.0
+        self._quick = LIGHT_PART * sum(map(seconds, self._ops))
 
     def _view(
         self,
@@ -236,9 +255,9 @@ class _Search:
                     costs[fresh] = total
                     back[fresh] = (key, option)
         if len(costs) > MOST_STATES:
-            best = sorted(costs, key=lambda k: costs[k] + self._ending(k, following))[:MOST_STATES]
-            costs = {k: costs[k] for k in best}
-            back = {k: back[k] for k in best}
+            kept = sorted(costs, key=lambda k: costs[k] + self._ending(k, following))[:MOST_STATES]
+            costs = {k: costs[k] for k in kept}
+            back = {k: back[k] for k in kept}
         return costs, following, back
 
     def _ending(self, key: Sequence[int], live: Sequence[str]) -> float:
@@ -259,33 +278,41 @@ class _Search:
         place_of = dict(zip(op.reads, places, strict=True))
         choices = self._choices(op, states)
         found = [self._priced(op, states, place_of, made, given, choice) for choice in choices]
-        penalty = RELUCTANCE if self._to_be_divided(op, choices) else 0.0
+        penalty = RELUCTANCE if self._is_wanted_divided(op, choices) else 0.0
         found.append(self._replicated(op, states, place_of, made, penalty))
         return found
 
-    def _to_be_divided(self, op: Op, choices: Iterable[Choice]) -> bool:
-        if self._aim.weights:
-            return any(choice.kind for choice in choices)
-        return op.type in self._aim.heavy
+    def _is_wanted_divided(self, op: Op, choices: Iterable[Choice]) -> bool:
+        if not self._aim.weights:
+            return op.type in self._aim.heavy
+        view = self._views[op]
+        held = sum(one.nbytes for one, weight in zip(view.inputs, view.constant, strict=True) if weight and one)
+        light = held < self._light and self._seconds(op) < self._quick
+        return not light and any(choice.kind for choice in choices)
 
     def _choices(self, op: Op, states: Mapping[str, _State]) -> list[Choice]:
+        have = [
+            None if not name else REPLICATED if isinstance(state, External) else state
+            for name, state in ((name, states.get(name, REPLICATED)) for name in op.inputs)
+        ]
+        return [choice for choice in self._offered(op, have) if self._is_allowed(choice, have)]
+
+    def _offered(self, op: Op, have: Sequence[Layout | None]) -> Iterable[Choice]:
+        """What the operator's rule offers that can be written."""
         rule = RULES.get(op.key)
         view = self._views[op]
         if rule is None or op.captures or not view.known:
             return []
-        have: list[Layout | None] = []
-        for name in op.inputs:
-            state = states.get(name, REPLICATED)
-            have.append(None if not name else REPLICATED if isinstance(state, External) else state)
-        return [choice for choice in rule(view, have) if self._allowed(choice, have)]
+        return [choice for choice in rule(view, have) if self._can_be_written(choice, have)]
 
-    def _allowed(self, choice: Choice, have: Sequence[Layout | None]) -> bool:
-        """Divided weights only where that is the aim, or where an input is divided so already."""
+    def _can_be_written(self, choice: Choice, have: Sequence[Layout | None]) -> bool:
         for want, held in zip(choice.inputs, have, strict=True):
             if isinstance(want, Partial) and want != held:
                 return False
-        if all(isinstance(layout, Replicated) for layout in choice.outputs) and not self._all_take_part(choice):
-            return False
+        return not all(isinstance(layout, Replicated) for layout in choice.outputs) or self._all_take_part(choice)
+
+    def _is_allowed(self, choice: Choice, have: Sequence[Layout | None]) -> bool:
+        """Divided weights only where that is the aim, or where an input is divided so already."""
         if self._aim.weights:
             return not choice.kind or choice.kind in self._aim.kinds
         return any(
@@ -342,12 +369,23 @@ class _Search:
 
     def _conversion(self, name: str, state: _State, want: Layout) -> tuple[float, _State]:
         """Seconds, and how the value is held then."""
+        key = (name, state, want)
+        found = self._conversions.get(key)
+        if found is None:
+            seconds, after = self._priced_conversion(name, state, want)
+            if isinstance(after, Split) and not covers(after, (self._program.types[name].shape or ())[after.axis]):
+                after = state  # what is left out may be wanted later
+            found = self._conversions[key] = seconds, after
+        return found
+
+    def _priced_conversion(self, name: str, state: _State, want: Layout) -> tuple[float, _State]:
         if state == want:
             return 0.0, state
         nbytes = self._program.types[name].nbytes
-        if isinstance(state, External):
+        if name in self._inputs and not isinstance(state, Replicated):
             wanted = self._part_bytes(name, want) if isinstance(want, Split) else nbytes
             return price.fetch_seconds(wanted, self._link), want
+        assert not isinstance(state, External), "only inputs are fetched"
         if isinstance(state, Replicated):
             return (COPY_SECONDS * self._part_bytes(name, want) if isinstance(want, Split) else 0.0), state
         if isinstance(state, Partial):
@@ -369,9 +407,10 @@ class _Search:
         return _row_bytes(held, split.axis) * max(split.sizes)
 
     def _missing_bytes(self, name: str, held: Split, want: Split) -> int:
+        """What the rank that lacks most must fetch."""
         most = 0
         for have, wanted in zip(held.parts, want.parts, strict=True):
-            if not within(wanted, have):
+            if have != wanted:
                 most = max(most, length(merged((*have, *wanted))) - length(merged(have)))
         return most * _row_bytes(self._program.types[name], held.axis)
 
@@ -381,13 +420,20 @@ class _Search:
         held: dict[str, bool] = {}
         steps = []
         for op, option in zip(self._ops, taken, strict=True):
+            weights = any(self._views[op].constant)
             met = any(held.get(name, False) for name in op.reads)
             outputs = option.choice.outputs if option.choice is not None else (REPLICATED,) * len(op.outputs)
             for name, layout in zip(op.outputs, outputs, strict=True):
                 held[name] = not isinstance(layout, Replicated)
-            everything = dict.fromkeys(op.reads, REPLICATED)
-            possible = option.choice is not None or bool(self._choices(op, everything))
-            steps.append(Step(op, option.choice, possible, op.key in RULES and self._views[op].known, met))
+            has_rule = op.key in RULES and self._views[op].known
+            if option.choice is not None:
+                steps.append(Step(op, option.choice, True, has_rule, met, weights))
+                continue
+            have = [REPLICATED if name else None for name in op.inputs]
+            offered = list(self._offered(op, have))
+            allowed = [choice for choice in offered if self._is_allowed(choice, have)]
+            barred = dict.fromkeys(choice.kind for choice in offered if choice not in allowed and choice.kind)
+            steps.append(Step(op, None, bool(allowed), has_rule, met, weights, tuple(barred)))
         return tuple(steps)
 
 

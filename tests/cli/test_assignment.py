@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.commands.assignment import assigned, evened
+from core.commands.assignment import assigned
 from core.cost.types import Machine
 from core.plan.form import NodeId
 
@@ -49,14 +49,3 @@ def test_every_node_has_one_place_and_machines_are_not_torn_apart(
     assert sorted(found) == list("abcdefgh")
     changes = sum(home[one] != home[other] for one, other in pairwise(found))
     assert changes == len(set(machines)) - 1
-
-
-def test_speeds_that_differ_by_noise_become_equal_and_others_stay() -> None:
-    measured = {NodeId("a"): 1.00, NodeId("b"): 0.52, NodeId("c"): 0.98, NodeId("d"): 0.50}
-    found = evened(measured)
-    assert list(found) == list(measured)
-    assert found["a"] == found["c"] == 0.99
-    assert found["b"] == found["d"] == 0.51
-    apart = {NodeId("a"): 1.0, NodeId("b"): 0.9}
-    assert evened(apart) == apart
-    assert evened({}) == {}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from core.cost.simulation import CLIENT, Message, Network, Run, Station, latency, rate
+from core.cost.simulation import CLIENT, Message, Network, Run, Station, _Play, latency, rate
 
 OWN = Station()
 
@@ -72,6 +72,36 @@ def test_a_rest_delays_only_what_comes_after_it() -> None:
     limited = replace(network, runs=(replace(network.runs[0], rest=3.0),))
     assert latency(limited) == pytest.approx(1.0)
     assert rate(limited, 2) == pytest.approx(1 / 4)
+
+
+def in_turns() -> Network:
+    """Two stations; the first has a short shard at the beginning of a micro-batch and a long one at its end."""
+    messages = (
+        Message(CLIENT, 0, 0, send=0.0, receive=0.0),
+        Message(0, 1, 1, send=0.0, receive=0.0),
+        Message(1, 0, 2, send=0.0, receive=0.0),
+        Message(0, CLIENT, CLIENT, send=0.0, receive=0.0),
+    )
+    runs = (Run(0, 2.0, messages=(1,)), Run(1, 1.0, messages=(2,)), Run(0, 4.0, messages=(3,)))
+    return Network((Station(machine=0), Station(machine=1)), (1, 1), runs, messages, hop=0.0)
+
+
+def test_the_oldest_micro_batch_goes_first() -> None:
+    """Three begin at once. The second shard of the first one is ready at 3, while the first shard of the second one
+    runs, and goes before that of the third one: 4 to 8. First come, first served it would run from 6 to 10."""
+    assert _Play(in_turns(), 3).completions(3)[:2] == pytest.approx([8, 12])
+
+
+def test_of_one_micro_batch_the_first_shard_goes_first() -> None:
+    """Four shards of a station; the inputs of the second come last, while the first one runs. Only what it makes takes
+    another station any time: from 2 on, not from 4 on."""
+    inputs = [Message(CLIENT, 0, run, send=0.0, receive=0.0) for run in (0, 3, 2, 1)]
+    results = [Message(0, CLIENT, CLIENT, send=0.0, receive=0.0) for _ in range(3)]
+    on, last = Message(0, 1, 4, send=0.0, receive=0.0), Message(1, CLIENT, CLIENT, send=0.0, receive=0.0)
+    sent = [(4,), (7,), (5,), (6,)]
+    runs = (*(Run(0, 1.0, messages=messages) for messages in sent), Run(1, 9.0, messages=(8,)))
+    stations = (Station(machine=0), Station(machine=1))
+    assert latency(Network(stations, (1, 1), runs, (*inputs, *results, on, last), hop=0.0)) == pytest.approx(2 + 9)
 
 
 def both(stations: tuple[Station, ...], cores: tuple[int, ...], seconds: float = 4.0) -> Network:

@@ -7,8 +7,9 @@ a rule's business; nor is the choice that always exists, every input and output 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -16,6 +17,7 @@ from msgspec import Struct
 from core.plan.layouts import Group, Layout, Segments
 from core.plan.program import Constant, Op, TensorType
 
+_Made = TypeVar("_Made")
 MOST_READ_BYTES = 1 << 16
 """Larger constants are weights: a rule does not look into them."""
 
@@ -68,8 +70,9 @@ class Choice(Struct, frozen=True, eq=False):
 
 
 KINDS = ("columns", "rows", "groups", "heads", "vocabulary", "directions")
-"""columns: output features or channels; rows: input features or channels, which leaves a sum; groups: of a
-convolution."""
+"""columns: output features or channels; rows: input features or channels, which leaves a sum; groups: of a convolution,
+or products side by side; heads: of attention written as one operator; vocabulary: entries of a table, which leaves a
+sum; directions: of a recurrent operator."""
 
 
 class AxisLink(NamedTuple):
@@ -114,12 +117,21 @@ class OpView:
         self._constants = constants
         self._segments = segments
         self._overlaps = overlaps
+        self._kept: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """What ``make`` gave at the first call with this key: for what does not depend on how inputs are held, since a
+        rule is asked again for every way in which they may be."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: _Made = self._kept[key]
+        return found
 
     @property
     def ranks(self) -> range:
         return self.group.ranks
 
-    @property
+    @cached_property
     def known(self) -> bool:
         """Whether the shapes of all inputs and outputs are known; rules are only asked where they are."""
         held = [t for t, name in zip(self.inputs, self.op.inputs, strict=True) if name]

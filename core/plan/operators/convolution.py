@@ -7,9 +7,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from core.plan.layouts import REPLICATED, Layout, Partial, Ranges, Split, joined_segments, split_by, tidy
+from core.plan.layouts import REPLICATED, Layout, Partial, Ranges, Split, joined_segments, scaled, split_by, tidy
 from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule
-from core.plan.operators.following import shares_of
+from core.plan.operators.following import shares_of, steps_of
 from core.plan.operators.windows import (
     Kernel,
     Spreading,
@@ -83,15 +83,17 @@ def _sizes(form: Form, view: OpView) -> _Sizes | None:
 
 
 def _choices(form: Form, view: OpView, have: Have) -> Iterator[Choice]:
-    sizes = _sizes(form, view)
+    sizes = view.once(_sizes, lambda: _sizes(form, view))
     if sizes is None:
         return
     held = have[0]
-    yield from _columns(form, view, sizes)
-    if sizes.groups > 1:
-        yield from _groups(form, view, sizes, held)
-    elif form.sums:
-        yield from _rows(form, view, sizes, held)
+    followed: tuple[Choice, ...] = ()
+    if isinstance(held, Split) and held.axis == 1 and held.exact and len(held.ranks) > 1:
+        followed = tuple(_followed(form, view, sizes, held))
+        yield from followed
+    for seed in view.once(_seeds, lambda: tuple(_seeds(form, view, sizes))):
+        if all(seed.inputs[0] != choice.inputs[0] for choice in followed):
+            yield seed
     if isinstance(held, Split) and held.axis == 0 and len(held.ranks) > 1:
         shares = shares_of(held, view.shape(0)[0])
         yield Choice(_wanted(form, view, x=held, residual=held), (held,), shares)
@@ -136,16 +138,29 @@ def _columns(form: Form, view: OpView, sizes: _Sizes) -> Iterator[Choice]:
     yield Choice(inputs, (made,), shares_of(made, sizes.features), "columns")
 
 
-def _rows(form: Form, view: OpView, sizes: _Sizes, held: Layout | None) -> Iterator[Choice]:
+def _seeds(form: Form, view: OpView, sizes: _Sizes) -> Iterator[Choice]:
+    yield from _columns(form, view, sizes)
+    if sizes.groups > 1:
+        yield from _groups(form, view, sizes, _seed_of_groups(view, sizes))
+    elif form.sums:
+        yield from _rows(form, view, sizes, split_by(view.segments(view.op.inputs[0], 1), 1, view.group))
+
+
+def _followed(form: Form, view: OpView, sizes: _Sizes, held: Split) -> Iterator[Choice]:
+    if sizes.groups > 1:
+        units = steps_of(held.parts, sizes.channels_each)
+        if units is not None:
+            yield from _groups(form, view, sizes, units)
+    elif form.sums:
+        yield from _rows(form, view, sizes, held)
+
+
+def _rows(form: Form, view: OpView, sizes: _Sizes, x: Split) -> Iterator[Choice]:
     """Input channels: each rank's result is a term of the sum."""
-    divisions = [split_by(view.segments(view.op.inputs[0], 1), 1, view.group)]
-    if isinstance(held, Split) and held.axis == 1 and held.exact:
-        divisions.insert(0, held)
-    for x in dict.fromkeys(divisions):
-        if len(x.ranks) > 1:
-            inputs = _wanted(form, view, x=x, w=Split(form.w_in, x.parts))
-            emit = partial(_emit_term, form.bias, x.ranks[0])
-            yield Choice(inputs, (Partial(x.ranks),), shares_of(x, sizes.channels), "rows", emit)
+    if len(x.ranks) > 1:
+        inputs = _wanted(form, view, x=x, w=Split(form.w_in, x.parts))
+        emit = partial(_emit_term, form.bias, x.ranks[0])
+        yield Choice(inputs, (Partial(x.ranks),), shares_of(x, sizes.channels), "rows", emit)
 
 
 def _emit_term(bias: int, first: int, local: Local) -> None:
@@ -156,46 +171,37 @@ def _emit_term(bias: int, first: int, local: Local) -> None:
         local.same([name for index, name in enumerate(local.inputs) if index != bias])
 
 
-def _groups(form: Form, view: OpView, sizes: _Sizes, held: Layout | None) -> Iterator[Choice]:
-    """Whole groups: each has its own input and output channels."""
+def _seed_of_groups(view: OpView, sizes: _Sizes) -> tuple[Ranges, ...]:
     each = sizes.features_each
     segments = joined_segments(view.segments(view.op.outputs[0], 1), ((sizes.features, each),))
-    seed = _units(split_by(segments, 1, view.group), each)
-    if seed is None or sum(map(bool, seed)) < 2:
-        seed = split_by(((sizes.groups, 1),), 1, view.group).parts
-    divisions = [seed]
-    if isinstance(held, Split) and held.axis == 1 and held.exact:
-        followed = _units(held, sizes.channels_each)
-        if followed is not None:
-            divisions.insert(0, followed)
-    for units in dict.fromkeys(divisions):
-        x, made = _stretched(units, sizes.channels_each), _stretched(units, each)
-        if len(made.ranks) > 1:
-            w = x if form.transposed else made
-            inputs = _wanted(form, view, x=x, w=Split(0, w.parts), features=made.parts, residual=made)
-            emit = partial(_emit_groups, tuple(size // each for size in made.sizes))
-            yield Choice(inputs, (made,), shares_of(made, sizes.features), "groups", emit)
+    found = steps_of(split_by(segments, 1, view.group).parts, each)
+    if found is None or sum(map(bool, found)) < 2:
+        return split_by(((sizes.groups, 1),), 1, view.group).parts
+    return found
+
+
+def _groups(form: Form, view: OpView, sizes: _Sizes, units: tuple[Ranges, ...]) -> Iterator[Choice]:
+    """Whole groups: each has its own input and output channels."""
+    each = sizes.features_each
+    x, made = _stretched(units, sizes.channels_each), _stretched(units, each)
+    if len(made.ranks) > 1:
+        w = x if form.transposed else made
+        inputs = _wanted(form, view, x=x, w=Split(0, w.parts), features=made.parts, residual=made)
+        emit = partial(_emit_groups, tuple(size // each for size in made.sizes))
+        yield Choice(inputs, (made,), shares_of(made, sizes.features), "groups", emit)
 
 
 def _emit_groups(groups: tuple[int, ...], local: Local) -> None:
     local.same(group=groups[local.rank])
 
 
-def _units(held: Split, size: int) -> tuple[Ranges, ...] | None:
-    """The same parts in units of ``size``; None if some unit is not whole."""
-    bounds = [bound for ranges in held.parts for one in ranges for bound in one]
-    if any(bound % size for bound in bounds):
-        return None
-    return tuple(tuple((start // size, stop // size) for start, stop in ranges) for ranges in held.parts)
-
-
 def _stretched(units: tuple[Ranges, ...], size: int) -> Split:
-    return Split(1, tuple(tidy((start * size, stop * size) for start, stop in ranges) for ranges in units))
+    return Split(1, tuple(tidy(scaled(ranges, size)) for ranges in units))
 
 
 def _spatial(form: Form, view: OpView, held: Split) -> Iterator[Choice]:
     """Rows or columns of the image, with the halo that the kernel asks for."""
-    kernels = kernels_of(view)
+    kernels = view.once(kernels_of, lambda: kernels_of(view))
     if kernels is None:
         return
     at = held.axis - 2

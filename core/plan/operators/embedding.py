@@ -8,22 +8,24 @@ from typing import Final
 
 import numpy as np
 
-from core.plan.layouts import REPLICATED, Partial, Split, length, split_by
+from core.plan.layouts import REPLICATED, Partial, Split, split_by
 from core.plan.operators.base import Choice, Have, LinkRule, Local, OpView, Rule
+from core.plan.operators.following import FLOATS, normal_axis, shares_of
 from core.plan.operators.labels import Axis, Pattern, axes_of, choices, links_of, rule_of
 
-_FLOATS: Final = frozenset({"float16", "float32", "float64"})
+_SUMMED: Final = FLOATS - {"bfloat16"}
+"""What onnxruntime can look up with zeros in between."""
+_WHERE_OPSET: Final = 9
 
 
 def _axis(view: OpView) -> int:
-    axis = view.number("axis", 0)
-    return axis + len(view.shape(0)) if axis < 0 else axis
+    return normal_axis(view.number("axis", 0), len(view.shape(0)))
 
 
 def _is_table(view: OpView) -> bool:
     """A weight of learnt features, not a mask or a list of sizes."""
     data = view.inputs[0]
-    learnt = data is not None and data.dtype in _FLOATS | {"int8", "uint8"}
+    learnt = data is not None and data.dtype in _SUMMED | {"int8", "uint8"}
     return learnt and view.constant[0] and not view.constant[1] and len(view.shape(0)) > 1
 
 
@@ -41,13 +43,13 @@ def _gather(view: OpView) -> Pattern | None:
 
 
 def _gather_rule(view: OpView, have: Have) -> Iterator[Choice]:
-    pattern = _gather(view) if view.known else None
+    pattern = view.once(_gather, lambda: _gather(view)) if view.known else None
     if pattern is None:
         return
     yield from choices(view, have, pattern)
     data = view.inputs[0]
     axis = _axis(view)
-    if data is None or data.dtype not in _FLOATS:
+    if data is None or data.dtype not in _SUMMED:
         return
     if _is_table(view):
         parts = split_by(view.segments(view.op.inputs[0], axis), axis, view.group)
@@ -60,12 +62,10 @@ def _gather_rule(view: OpView, have: Have) -> Iterator[Choice]:
 
 def _by_entries(view: OpView, held: Split, kind: str) -> Iterator[Choice]:
     """Each rank looks up what lies in its part of the entries, and has zeros for the rest."""
-    if any(len(ranges) > 1 for ranges in held.parts):
+    if any(len(ranges) > 1 for ranges in held.parts) or view.opset < _WHERE_OPSET:
         return
-    whole = view.shape(0)[held.axis]
-    inputs = (held, REPLICATED)
-    shares = tuple(length(ranges) / whole for ranges in held.parts)
-    yield Choice(inputs, (Partial(held.ranks),), shares, kind, _look_up(view, held))
+    shares = shares_of(held, view.shape(0)[held.axis])
+    yield Choice((held, REPLICATED), (Partial(held.ranks),), shares, kind, _look_up(view, held))
 
 
 def _look_up(view: OpView, held: Split) -> Callable[[Local], None]:

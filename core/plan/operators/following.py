@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from core.plan.layouts import REPLICATED, Layout, Partial, Replicated, Split, length
+from core.plan.layouts import REPLICATED, Layout, Partial, Ranges, Replicated, Split, length
 from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule, emit_same
 
 FLOATS: Final = frozenset({"float16", "bfloat16", "float32", "float64"})
@@ -18,6 +18,13 @@ MOST_RANGES: Final = 64
 def shares_of(split: Split, size: int) -> tuple[float, ...]:
     """Of an operator whose work is even along the split axis of ``size``."""
     return tuple([length(ranges) / size for ranges in split.parts])
+
+
+def steps_of(parts: Sequence[Ranges], size: int) -> tuple[Ranges, ...] | None:
+    """Parts of an axis in steps of ``size`` indices; None where some step is not whole."""
+    if any(bound % size for ranges in parts for one in ranges for bound in one):
+        return None
+    return tuple([tuple([(start // size, stop // size) for start, stop in ranges]) for ranges in parts])
 
 
 def shares_of_terms(partial: Partial, view: OpView) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from core.plan.layouts import REPLICATED, Partial, Range, Ranges, Split, clipped, shifted, split_by, tidy
-from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule, emit_same
+from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule
 from core.plan.operators.following import (
     FLOATS,
     MOST_FOLLOWED,
@@ -25,6 +25,10 @@ from core.plan.operators.following import (
     terms_through,
     varies,
 )
+
+_SIZES_AS_INPUT_OPSET: Final = 13
+"""Of Split; before it they are an attribute."""
+
 
 # Concat
 
@@ -125,8 +129,6 @@ def _split(view: OpView, have: Have) -> Iterable[Choice]:
         for index in range(len(stops))
     )
     emit = _write_split(view, [output.sizes for output in outputs])
-    if emit is None:
-        return ()
     return (Choice(others_replicated(view, held), outputs, shares_of(held, stops[-1]), emit=emit),)
 
 
@@ -147,12 +149,9 @@ def _stretches(ranges: Ranges, stops: Sequence[int]) -> list[Ranges] | None:
     return found if tidy(joined) == tidy(ranges) else None
 
 
-def _write_split(view: OpView, sizes: Sequence[Sequence[int]]) -> Callable[[Local], None] | None:
-    """With the sizes of a rank's parts, ``sizes[output][rank]``, in the form that the operator itself has."""
-    attribute = "split" in view.op.attributes
-    if not attribute and not view.has(1) and "num_outputs" not in view.op.attributes:
-        # equal parts, as an attribute or as an input: which one depends on the opset
-        return emit_same if all(one == sizes[0] for one in sizes) else None
+def _write_split(view: OpView, sizes: Sequence[Sequence[int]]) -> Callable[[Local], None]:
+    """With the sizes of a rank's parts, ``sizes[output][rank]``, in the form that the operator set has."""
+    attribute = "split" in view.op.attributes or view.opset < _SIZES_AS_INPUT_OPSET
 
     def emit(local: Local) -> None:
         own = [one[local.rank] for one in sizes]

@@ -6,7 +6,7 @@ of indices of the features. From such a *pattern* come the choices that follow t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import lcm
 from types import MappingProxyType
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from core.plan.layouts import (
     tidy,
 )
 from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule, emit_same
+from core.plan.operators.following import shares_of_terms
 
 Parts = tuple[Ranges, ...]
 """Of a label, in its steps, for every rank."""
@@ -103,6 +104,20 @@ def outputs_of(view: OpView, given: Mapping[int, Axes]) -> tuple[Axes, ...]:
     return tuple(given.get(index, NO_AXES) if name else NO_AXES for index, name in enumerate(view.op.outputs))
 
 
+def single(view: OpView, *indices: int) -> bool:
+    """Whether each of these inputs has one element, or is absent."""
+    return all(not view.has(i) or all(size == 1 for size in view.shape(i)) for i in indices)
+
+
+def broadcast_axes(view: OpView, index: int, out: Axes, sizes: Sequence[int]) -> Axes:
+    """Labels of an input that is broadcast to an output of these sizes and labels."""
+    if not view.has(index):
+        return NO_AXES
+    shape = view.shape(index)
+    shift = len(sizes) - len(shape)
+    return {i: out[i + shift] for i, size in enumerate(shape) if i + shift in out and size == sizes[i + shift]}
+
+
 def without(inputs: tuple[str, ...], *left_out: int) -> tuple[str, ...]:
     """Inputs with some optional ones taken away."""
     kept = [("" if i in left_out else name) for i, name in enumerate(inputs)]
@@ -132,7 +147,7 @@ def added_once(index: int, required: str = "") -> Write:
 
 def rule_of(build: Build) -> Rule:
     def rule(view: OpView, have: Have) -> Iterable[Choice]:
-        pattern = build(view) if view.known else None
+        pattern = view.once(build, lambda: build(view)) if view.known else None
         return choices(view, have, pattern) if pattern is not None else ()
 
     return rule
@@ -153,7 +168,7 @@ def tables(builds: Mapping[str, Build]) -> tuple[Mapping[str, Rule], Mapping[str
 
 
 def choices(view: OpView, have: Have, pattern: Pattern) -> Iterator[Choice]:
-    """All choices of a pattern, each once: those that follow the inputs, then the seeds."""
+    """All choices of the operator's one pattern, each once: those that follow the inputs, then the seeds."""
     seen: set[tuple[str, Parts]] = set()
     for index, layout in enumerate(have):
         if isinstance(layout, Split):
@@ -165,10 +180,9 @@ def choices(view: OpView, have: Have, pattern: Pattern) -> Iterator[Choice]:
             yield from divided(view, pattern, axis.label, parts)
         elif isinstance(layout, Partial) and index in pattern.linear:
             yield from _of_terms(view, pattern, index, layout)
-    for label in pattern.kinds:
-        parts = _seed(view, pattern, label)
-        if parts is not None and (label, parts) not in seen:
-            yield from divided(view, pattern, label, parts)
+    for label, parts, found in view.once(_seeds, lambda: _seeds(view, pattern)):
+        if (label, parts) not in seen:
+            yield from found
 
 
 def divided(view: OpView, pattern: Pattern, label: str, parts: Parts) -> Iterator[Choice]:
@@ -220,8 +234,7 @@ def _of_terms(view: OpView, pattern: Pattern, index: int, held: Partial) -> Iter
         return  # the product of two sums is not the sum of products
     inputs = tuple(held if i == index else REPLICATED if view.has(i) else None for i, _ in enumerate(view.op.inputs))
     outputs = tuple(held if name else REPLICATED for name in view.op.outputs)
-    shares = tuple(1.0 if rank in held.ranks else 0.0 for rank in view.ranks)
-    yield Choice(inputs, outputs, shares, "", pattern.write(Division("", (), held.ranks, True)))
+    yield Choice(inputs, outputs, shares_of_terms(held, view), "", pattern.write(Division("", (), held.ranks, True)))
 
 
 def _laid_out(axes: Axes, label: str, parts: Parts) -> Split | None:
@@ -251,6 +264,11 @@ def _steps(parts: Parts, axis: Axis) -> Parts | None:
             return None
         found.append(steps)
     return tuple(found)
+
+
+def _seeds(view: OpView, pattern: Pattern) -> list[tuple[str, Parts, tuple[Choice, ...]]]:
+    seeds = [(label, _seed(view, pattern, label)) for label in pattern.kinds]
+    return [(label, parts, tuple(divided(view, pattern, label, parts))) for label, parts in seeds if parts is not None]
 
 
 def _seed(view: OpView, pattern: Pattern, label: str) -> Parts | None:

@@ -16,7 +16,9 @@ from core.plan.operators.labels import (
     Write,
     added_once,
     axes_of,
+    broadcast_axes,
     in_units,
+    single,
     tables,
     without,
 )
@@ -79,20 +81,6 @@ def _per_column(view: OpView, index: int, columns: int) -> Axes:
     return {len(view.shape(index)) - 1: Axis("n")}
 
 
-def _single(view: OpView, *indices: int) -> bool:
-    """Whether each of these inputs has one element, or is absent."""
-    return all(not view.has(i) or all(size == 1 for size in view.shape(i)) for i in indices)
-
-
-def _broadcast(view: OpView, index: int, out: Axes, sizes: Sequence[int]) -> Axes:
-    """Labels of an input that is broadcast to the output."""
-    if not view.has(index):
-        return NO_AXES
-    shape = view.shape(index)
-    shift = len(sizes) - len(shape)
-    return {i: out[i + shift] for i, size in enumerate(shape) if i + shift in out and size == sizes[i + shift]}
-
-
 def _matmul(view: OpView) -> Pattern | None:
     if not view.shape(0) or not view.shape(1):
         return None
@@ -107,7 +95,7 @@ def _gemm(view: OpView) -> Pattern | None:
     if len(view.shape(0)) != 2 or len(view.shape(1)) != 2:
         return None
     a, b, out = _product(view.shape(0), view.shape(1), bool(view.number("transA", 0)), bool(view.number("transB", 0)))
-    inputs = axes_of(view, {0: a, 1: b, 2: _broadcast(view, 2, out, view.out_shape())})
+    inputs = axes_of(view, {0: a, 1: b, 2: broadcast_axes(view, 2, out, view.out_shape())})
     if view.op.type == "FusedGemm":  # its activation is not that of terms
         return Pattern(inputs, (out,), kinds=_kinds(view, 0, 1, a, b, summed=False))
     required = view.outputs[0].dtype if view.opset < _OPTIONAL_C_OPSET else ""
@@ -153,11 +141,11 @@ def _matmul_integer(view: OpView) -> Pattern | None:
         return None
     a, b, out = _product(view.shape(0), view.shape(1))
     zeros_a, columns = NO_AXES, view.shape(1)[-1]
-    if not _single(view, 2):
+    if not single(view, 2):
         if len(view.shape(0)) < 2 or view.shape(2) != (view.shape(0)[-2],):
             return None
         zeros_a = {0: Axis("m")}
-    if not _single(view, 3) and view.shape(3) != (columns,):
+    if not single(view, 3) and view.shape(3) != (columns,):
         return None
     inputs = axes_of(view, {0: a, 1: b, 2: zeros_a, 3: _per_column(view, 3, columns) if len(view.shape(1)) > 1 else {}})
     return Pattern(inputs, (out,), SUMMED, (), _kinds(view, 0, 1, a, b))
@@ -165,11 +153,11 @@ def _matmul_integer(view: OpView) -> Pattern | None:
 
 def _qlinear_matmul(view: OpView) -> Pattern | None:
     """A and B with their scales and zero points, and those of the product, to which every element is rounded."""
-    if not view.shape(0) or not view.shape(3) or not _single(view, 1, 2, 6, 7):
+    if not view.shape(0) or not view.shape(3) or not single(view, 1, 2, 6, 7):
         return None
     a, b, out = _product(view.shape(0), view.shape(3))
     columns = view.shape(3)[-1]
-    if any(not _single(view, i) and view.shape(i) != (columns,) for i in (4, 5)):
+    if any(not single(view, i) and view.shape(i) != (columns,) for i in (4, 5)):
         return None
     each = {i: _per_column(view, i, columns) if len(view.shape(3)) > 1 else NO_AXES for i in (4, 5)}
     return Pattern(axes_of(view, {0: a, 3: b, **each}), (out,), kinds=_kinds(view, 0, 3, a, b, summed=False))
@@ -177,14 +165,14 @@ def _qlinear_matmul(view: OpView) -> Pattern | None:
 
 def _qgemm(view: OpView) -> Pattern | None:
     """A, B, each with scales and zero points, C (int32), and, if the product is rounded, its scale and zero point."""
-    if len(view.shape(0)) != 2 or len(view.shape(3)) != 2 or not _single(view, 1, 2, 7, 8):
+    if len(view.shape(0)) != 2 or len(view.shape(3)) != 2 or not single(view, 1, 2, 7, 8):
         return None
     a, b, out = _product(view.shape(0), view.shape(3), bool(view.number("transA", 0)), bool(view.number("transB", 0)))
     columns = view.out_shape()[1]
-    if any(not _single(view, i) and view.shape(i) != (columns,) for i in (4, 5)):
+    if any(not single(view, i) and view.shape(i) != (columns,) for i in (4, 5)):
         return None
     each = {i: _per_column(view, i, columns) for i in (4, 5)}
-    inputs = axes_of(view, {0: a, 3: b, 6: _broadcast(view, 6, out, view.out_shape()), **each})
+    inputs = axes_of(view, {0: a, 3: b, 6: broadcast_axes(view, 6, out, view.out_shape()), **each})
     return Pattern(inputs, (out,), kinds=_kinds(view, 0, 3, a, b, summed=False))
 
 
@@ -194,7 +182,7 @@ def _dynamic_quantize_matmul(view: OpView) -> Pattern | None:
         return None
     _, b, out = _product(view.shape(0), view.shape(1))
     columns = view.shape(1)[-1]
-    if any(not _single(view, i) and view.shape(i) != (columns,) for i in (2, 3, 4)):
+    if any(not single(view, i) and view.shape(i) != (columns,) for i in (2, 3, 4)):
         return None
     each = {i: _per_column(view, i, columns) for i in (2, 3, 4)}
     only = {i: axis for i, axis in b.items() if axis.label == "n"}
@@ -204,11 +192,11 @@ def _dynamic_quantize_matmul(view: OpView) -> Pattern | None:
 
 def _matmul_integer_to_float(view: OpView) -> Pattern | None:
     """A, B, scale of A, scales of B, zero points of A and B, bias."""
-    if len(view.shape(0)) < 2 or len(view.shape(1)) < 2 or not _single(view, 2, 4):
+    if len(view.shape(0)) < 2 or len(view.shape(1)) < 2 or not single(view, 2, 4):
         return None
     a, b, out = _product(view.shape(0), view.shape(1))
     columns = view.shape(1)[-1]
-    if any(not _single(view, i) and view.shape(i) != (columns,) for i in (3, 5, 6)):
+    if any(not single(view, i) and view.shape(i) != (columns,) for i in (3, 5, 6)):
         return None
     each = {i: _per_column(view, i, columns) for i in (3, 5, 6)}
     return Pattern(axes_of(view, {0: a, 1: b, **each}), (out,), SUMMED, (), _kinds(view, 0, 1, a, b), added_once(6))

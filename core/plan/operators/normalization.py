@@ -8,7 +8,15 @@ from typing import Final
 
 from core.plan.layouts import REPLICATED, Layout, Ranges, Split
 from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule
-from core.plan.operators.following import aligned, follow_first, mapped, normal_axis, same_axis_links, shares_of
+from core.plan.operators.following import (
+    aligned,
+    follow_first,
+    mapped,
+    normal_axis,
+    same_axis_links,
+    shares_of,
+    steps_of,
+)
 
 _ONE_AXIS_OPSET: Final = 13
 """Before it softmax and its like work over all axes from the given one on."""
@@ -53,9 +61,9 @@ def _group_normalization(view: OpView, have: Have) -> Iterable[Choice]:
     if held.axis == 0:
         return (follow_first(view, held, (0,)),)
     width = channels // groups
-    if any(bound % width for ranges in held.parts for one in ranges for bound in one):
+    by_group = steps_of(held.parts, width)
+    if by_group is None:
         return ()
-    by_group = tuple(tuple((start // width, stop // width) for start, stop in ranges) for ranges in held.parts)
     by_size: dict[int, tuple[Ranges, ...]] = {groups: by_group, channels: held.parts}
     # one parameter for each group until opset 20, one for each channel since
     parameters = [by_size.get(view.shape(index)[0]) for index in (1, 2)]

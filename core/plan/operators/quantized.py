@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from core.plan.operators.base import OpView
-from core.plan.operators.labels import NO_AXES, Axes, Axis, Pattern, axes_of, in_units, tables
+from core.plan.operators.following import normal_axis
+from core.plan.operators.labels import NO_AXES, Axis, Pattern, axes_of, broadcast_axes, in_units, single, tables
 
 
 def _own(view: OpView, index: int = 0, but: Sequence[int] = ()) -> dict[int, Axis]:
@@ -13,25 +14,13 @@ def _own(view: OpView, index: int = 0, but: Sequence[int] = ()) -> dict[int, Axi
     return {axis: Axis(f"axis{axis}") for axis in range(len(view.out_shape(index))) if axis not in but}
 
 
-def _broadcast(view: OpView, index: int, own: Axes) -> Axes:
-    shape, whole = view.shape(index), view.out_shape()
-    shift = len(whole) - len(shape)
-    return {i: own[i + shift] for i, size in enumerate(shape) if i + shift in own and size == whole[i + shift]}
-
-
-def _single(view: OpView, *indices: int) -> bool:
-    """Whether each of these inputs has one element, or is absent."""
-    return all(not view.has(i) or all(size == 1 for size in view.shape(i)) for i in indices)
-
-
 def _linear(view: OpView) -> Pattern | None:
     """Input, scale and zero point: one for all, one for each index of an axis, or one for each block along it."""
     shape = view.shape(0)
     own: dict[int, Axis] = _own(view)
-    if _single(view, 1, 2):
+    if single(view, 1, 2):
         return Pattern(axes_of(view, {0: own}), (own,), linear=_terms(view))
-    axis = view.number("axis", 1)
-    axis = axis + len(shape) if axis < 0 else axis
+    axis = normal_axis(view.number("axis", 1), len(shape))
     if not 0 <= axis < len(shape):
         return None
     if len(view.shape(1)) == 1:
@@ -60,15 +49,15 @@ def _terms(view: OpView) -> tuple[int, ...]:
 
 def _binary(view: OpView) -> Pattern | None:
     """A and B, each followed by its scale and zero point, and those of the result."""
-    if not _single(view, 1, 2, 4, 5, 6, 7):
+    if not single(view, 1, 2, 4, 5, 6, 7):
         return None
     own = _own(view)
-    return Pattern(axes_of(view, {0: _broadcast(view, 0, own), 3: _broadcast(view, 3, own)}), (own,))
+    return Pattern(axes_of(view, {i: broadcast_axes(view, i, own, view.out_shape()) for i in (0, 3)}), (own,))
 
 
 def _unary(view: OpView) -> Pattern | None:
     """X with scale and zero point, and those of the result."""
-    if not _single(view, 1, 2, 3, 4):
+    if not single(view, 1, 2, 3, 4):
         return None
     own = _own(view)
     return Pattern(axes_of(view, {0: own}), (own,))
@@ -76,18 +65,17 @@ def _unary(view: OpView) -> Pattern | None:
 
 def _softmax(view: OpView) -> Pattern | None:
     """As ``_unary``, but not along the axes that are normalised."""
-    if not _single(view, 1, 2, 3, 4):
+    if not single(view, 1, 2, 3, 4):
         return None
     rank = len(view.shape(0))
-    axis = view.number("axis", -1)
-    axis = axis + rank if axis < 0 else axis
+    axis = normal_axis(view.number("axis", -1), rank)
     own = _own(view, but=range(axis, rank) if view.number("opset", 13) < 13 else (axis,))
     return Pattern(axes_of(view, {0: own}), (own,))
 
 
 def _global_average(view: OpView) -> Pattern | None:
     """Items and channels; the image is averaged."""
-    if not _single(view, 1, 2, 3, 4) or len(view.shape(0)) < 3:
+    if not single(view, 1, 2, 3, 4) or len(view.shape(0)) < 3:
         return None
     channels = len(view.shape(0)) - 1 if view.number("channels_last", 0) else 1
     kept = {0: Axis("item"), channels: Axis("channel")}
@@ -97,8 +85,7 @@ def _global_average(view: OpView) -> Pattern | None:
 def _concat(view: OpView) -> Pattern | None:
     """Scale and zero point of the result, then every input with its own; not along the axis of joining."""
     rank = len(view.out_shape())
-    axis = view.number("axis", 0)
-    own = _own(view, but=(axis + rank if axis < 0 else axis,))
+    own = _own(view, but=(normal_axis(view.number("axis", 0), rank),))
     inputs = {i: own if i >= 2 and i % 3 == 2 else NO_AXES for i in range(len(view.op.inputs))}
     return Pattern(axes_of(view, inputs), (own,))
 

@@ -76,7 +76,7 @@ def _one_direction(view: OpView, own: Ranges) -> dict[str, Any]:
 
 
 def _rule(view: OpView, have: Have) -> list[Choice]:
-    pattern = _pattern(view) if view.known else None
+    pattern = view.once(_pattern, lambda: _pattern(view)) if view.known else None
     if pattern is None:
         return []
     found = [c for c in choices(view, have, pattern) if c.kind != "directions"]

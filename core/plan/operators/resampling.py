@@ -14,10 +14,13 @@ from msgspec import Struct
 
 from core.plan.layouts import Range, Ranges, Split, scaled, shifted, tidy
 from core.plan.operators.base import AxisLink, Choice, Have, LinkRule, Local, OpView, Rule
-from core.plan.operators.following import others_replicated, shares_of
+from core.plan.operators.following import others_replicated, shares_of, steps_of
 from core.plan.operators.windows import Sliding, Window, divided
 
 # Resize and Upsample
+
+_COORDINATES_OPSET: Final = 11
+"""Since it Resize says how coordinates are transformed."""
 
 
 class Enlarged(Struct, frozen=True):
@@ -61,8 +64,6 @@ class _Target(NamedTuple):
     sizes: int = -1
     position: Mapping[int, int] = {}
     """Axis of the tensor -> index in scales or sizes."""
-    early_slice: bool = False
-    """Upsample ends with opset 9, and until then Slice has attributes in place of inputs."""
 
 
 def _target(view: OpView) -> _Target | None:
@@ -70,7 +71,7 @@ def _target(view: OpView) -> _Target | None:
     axes = view.numbers("axes") or tuple(range(rank))
     position = {axis % rank: index for index, axis in enumerate(axes)}
     if _early(view):
-        return _Target(scales=1, position=position, early_slice=view.op.type == "Upsample")
+        return _Target(scales=1, position=position)
     if view.has(3) and view.text("keep_aspect_ratio_policy", "stretch") == "stretch":
         return _Target(sizes=3, position=position)
     return _Target(scales=2, position=position) if view.has(2) and not view.has(3) else None
@@ -78,7 +79,7 @@ def _target(view: OpView) -> _Target | None:
 
 def _early(view: OpView) -> bool:
     """Upsample, and Resize before opset 11: an input of scales, no other, and coordinates are multiplied."""
-    return view.op.type == "Upsample" or len(view.op.inputs) == 2
+    return view.opset < _COORDINATES_OPSET
 
 
 def _coordinates(view: OpView) -> str:
@@ -190,9 +191,6 @@ def _emit_resized(target: _Target, axis: int, sizes: np.ndarray | None, pieces: 
         return
     full = f"{local.outputs[0]}/full"
     local.same(inputs, [full])
-    if target.early_slice:
-        local.add("Slice", [full], local.outputs, starts=[piece.kept[0]], ends=[piece.kept[1]], axes=[axis])
-        return
     bounds = [local.constant(np.array([bound])) for bound in (*piece.kept, axis)]
     local.add("Slice", [full, *bounds], local.outputs)
 
@@ -235,9 +233,7 @@ def _whole_blocks(view: OpView, held: Split, block: int) -> tuple[Ranges, ...] |
     """Output channels that DepthToSpace makes of each rank's input channels; None if some of theirs are elsewhere."""
     channels = view.out_shape()[1]
     if view.text("mode", "DCR") == "CRD":
-        if any(bound % block for ranges in held.parts for one in ranges for bound in one):
-            return None
-        return tuple(tuple((start // block, stop // block) for start, stop in ranges) for ranges in held.parts)
+        return steps_of(held.parts, block)
     # What lies side by side in the image lies ``channels`` apart.
     parts = []
     for ranges in held.parts:

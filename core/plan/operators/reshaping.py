@@ -26,6 +26,8 @@ from core.plan.operators.shapes import Target, reshape_target, write_target
 STACKED: Final = 3
 """A leading axis of at most this size in front of others is a stack of things that are shared out alike (queries, keys,
 values), not what is shared out."""
+WIDER_THAN_A_HEAD: Final = 128
+"""Features: what has so many or more and is stacked is no head."""
 
 
 # Reshape, Flatten
@@ -123,11 +125,16 @@ def _reshape_links(view: OpView) -> Iterator[AxisLink]:
         if len(sources) == 1 and len(targets) == 1:
             yield AxisLink((out, targets[0]), (name, sources[0]))
         elif len(sources) == 1:
-            place, outer, inner = _shared_axis([after[axis] for axis in targets])
+            place, outer, inner = _shared_axis([after[axis] for axis in targets], targets[0])
             yield AxisLink((out, targets[place]), (name, sources[0]), outer, inner)
         elif len(targets) == 1:
-            place, outer, inner = _shared_axis([before[axis] for axis in sources])
+            place, outer, inner = _shared_axis([before[axis] for axis in sources], sources[0])
             yield AxisLink((name, sources[place]), (out, targets[0]), outer, inner)
+        elif heads := _merged_heads([before[axis] for axis in sources], [after[axis] for axis in targets]):
+            items, width = heads
+            child = (f"{out}/heads", 0)
+            yield AxisLink(child, (name, sources[1]), inner=width)
+            yield AxisLink(child, (out, targets[0]), outer=items)
         elif before[sources[0]] % after[targets[0]] == 0:
             # channels x pixels to groups x the rest
             yield AxisLink((out, targets[0]), (name, sources[0]), inner=before[sources[0]] // after[targets[0]])
@@ -135,12 +142,21 @@ def _reshape_links(view: OpView) -> Iterator[AxisLink]:
             yield AxisLink((name, sources[0]), (out, targets[0]), inner=after[targets[0]] // before[sources[0]])
 
 
-def _shared_axis(sizes: Sequence[int]) -> tuple[int, int, int]:
-    """Which of several axes that make up one is best shared out, and the sizes outside and inside of it.
+def _merged_heads(before: Sequence[int], after: Sequence[int]) -> tuple[int, int] | None:
+    """Items and features of a head, where (items, heads x features) becomes (items x heads, features)."""
+    if len(before) != 2 or len(after) != 2 or after[0] % before[0] or before[1] <= after[1]:
+        return None
+    return before[0], after[1]
 
-    Of (12, 64) the 12 heads, and likewise of (3, 12, 64).
+
+def _shared_axis(sizes: Sequence[int], first: int) -> tuple[int, int, int]:
+    """Which of several axes that make up one, the first of them axis ``first`` of its tensor, is best shared out, and
+    the sizes outside and inside of it.
+
+    Of (12, 64) the 12 heads, and likewise of (3, 12, 64); of (3, 768) the 768 features. Not axis 0: that is the items'.
     """
-    place = 1 if len(sizes) > 2 and sizes[0] <= STACKED else 0
+    stacked = sizes[0] <= STACKED and (len(sizes) > 2 or sizes[1] >= WIDER_THAN_A_HEAD)
+    place = 1 if first == 0 or stacked else 0
     return place, prod(sizes[:place]), prod(sizes[place + 1 :])
 
 

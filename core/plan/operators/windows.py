@@ -206,7 +206,7 @@ def divided(view: OpView, held: Split, window: Window, value: str) -> list[tuple
     candidates = [parts]
     if not held.exact:
         candidates.append({rank: window.reach(one) for rank, one in rows})
-    afresh = _shared_out(view.group, window.made)
+    afresh = view.once((_shared_out, held.axis), lambda: _shared_out(view.group, window.made))
     gain = _load(parts, view.group) - _load(afresh, view.group)
     if gain >= 0 and any(rank in afresh and first >= last for rank, (first, last) in parts.items()):
         candidates[0] = afresh  # boundaries that fell together left a rank nothing

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from core.plan.layouts import Range, Ranges, Split, tidy
 from core.plan.operators.base import Choice
-from core.plan.program import TensorType
 from tests.plan.partition.rule_check import Case
 
 
@@ -38,13 +37,5 @@ def split_outputs(choices: Iterable[Choice]) -> list[Split]:
 def vary(case: Case, axes: Mapping[str, Sequence[int]]) -> Case:
     """Declare axes of values whose sizes may change between micro-batches."""
 
-    def with_axes(name: str, held: TensorType | None) -> TensorType | None:
-        if held is None or held.shape is None or name not in axes:
-            return held
-        return TensorType(held.dtype, held.shape, tuple(axis in axes[name] for axis in range(len(held.shape))))
-
-    view = case.view
-    view.inputs = tuple(with_axes(name, held) for name, held in zip(case.op.inputs, view.inputs, strict=True))
-    outputs = [with_axes(name, held) for name, held in zip(case.op.outputs, view.outputs, strict=True)]
-    view.outputs = tuple(held for held in outputs if held is not None)
+    case.vary(axes)
     return case

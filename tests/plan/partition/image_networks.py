@@ -62,6 +62,8 @@ def _conv(draw: st.DrawFn, net: Network, value: str, groups: int, out: int) -> s
     strides = [draw(st.integers(1, 2)) for _ in sizes]
     dilations = [draw(st.integers(1, 2)) for _ in sizes]
     auto = draw(st.sampled_from(["", "", "", "SAME_UPPER", "SAME_LOWER", "VALID"]))
+    if auto.startswith("SAME"):  # onnxruntime has it without dilation only
+        dilations = [1] * len(sizes)
     pads = [0 if auto else draw(st.integers(0, size - 1)) for size in kernel * 2]
     found = []
     for axis, size in enumerate(sizes):
@@ -253,7 +255,11 @@ def _non_local(draw: st.DrawFn, net: Network, value: str, values: list[str]) -> 
     scores = net.op("Softmax", [net.op("MatMul", [q, flat], (places, places))], (places, places), axis=-1)
     found = net.op("MatMul", [scores, turned], (places, channels))
     back = net.op("Transpose", [found], (channels, places), perm=[0, 2, 1])
-    return net.op("Add", [value, net.op("Reshape", [back, net.numbers(0, channels, *sizes)], net.shapes[value])], net.shapes[value])
+    return net.op(
+        "Add",
+        [value, net.op("Reshape", [back, net.numbers(0, channels, *sizes)], net.shapes[value])],
+        net.shapes[value],
+    )
 
 
 def _shuffle(draw: st.DrawFn, net: Network, value: str, values: list[str]) -> str | None:

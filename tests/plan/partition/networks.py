@@ -53,7 +53,13 @@ class Network:
         return name
 
     def op(
-        self, op_type: str, inputs: list[str], shape: tuple[int, ...], *, kind: int = TensorProto.FLOAT, **attributes: Any
+        self,
+        op_type: str,
+        inputs: list[str],
+        shape: tuple[int, ...],
+        *,
+        kind: int = TensorProto.FLOAT,
+        **attributes: Any,
     ) -> str:
         """``shape`` of the output, without its batch axis; ``kind``: its element type."""
         self._made += 1

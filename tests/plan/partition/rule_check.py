@@ -13,6 +13,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from core.plan.layouts import REPLICATED, Group, Layout, Partial, Replicated, Segments, Split
+from core.plan.older_opsets import in_opset
 from core.plan.operators import LINKS, RULES
 from core.plan.operators.base import AxisLink, Choice, OpView
 from core.plan.program import Constant, Op, TensorType
@@ -55,7 +56,20 @@ class Case:
         arrays = self.feed | self.whole
         types = {n: TensorType(a.dtype.name, a.shape, (False,) * a.ndim) for n, a in arrays.items()}
         constants = {name: Constant(ir.Tensor(np.asarray(self.feed[name], order="C"))) for name in weights}
-        self.view = OpView(self.op, types, constants, frozenset(), self.group, segments or {}, overlaps or {}, opset)
+        self._constants, self._segments, self._overlaps = constants, segments or {}, overlaps or {}
+        self.view = self._view(types)
+
+    def _view(self, types: Mapping[str, TensorType]) -> OpView:
+        group, constants = self.group, self._constants
+        return OpView(self.op, types, constants, frozenset(), group, self._segments, self._overlaps, self.opset)
+
+    def vary(self, axes: Mapping[str, Sequence[int]]) -> None:
+        """Declare axes of values whose sizes may change between micro-batches; all others do not."""
+        types = {}
+        for name, array in (self.feed | self.whole).items():
+            varying = tuple(axis in axes.get(name, ()) for axis in range(array.ndim))
+            types[name] = TensorType(array.dtype.name, array.shape, varying)
+        self.view = self._view(types)
 
     def choices(self, **have: Layout) -> list[Choice]:
         """What the rule offers when inputs are held like this; those not named are replicated."""
@@ -156,11 +170,13 @@ def _close(want: Array, got: Array, rtol: float) -> None:
 
 def _run(program: RankProgram, feed: Mapping[str, Array], outputs: Sequence[str], opset: int) -> list[Array]:
     nodes = []
-    for op in program.ops:
+    read: set[str] = set()
+    for written in program.ops:
+        op = in_opset(written, opset, program.constants) if written.layer < 0 else written
+        read.update(op.inputs)
         node = onnx.NodeProto(op_type=op.type, domain=op.domain, input=op.inputs, output=op.outputs)
         node.attribute.extend(ir.to_proto(attribute) for attribute in op.attributes.values())
         nodes.append(node)
-    read = {name for op in program.ops for name in op.inputs}
     graph = helper.make_graph(
         nodes,
         "rule",

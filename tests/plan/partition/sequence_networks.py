@@ -29,7 +29,9 @@ def sequence_networks(draw: st.DrawFn) -> onnx.ModelProto:
         places = net.constant(np.arange(length)[None])
         value = net.op("Add", [value, net.op("Gather", [net.weight(12, width), places], (), axis=0)], (length, width))
     for _ in range(draw(st.integers(1, 3))):
-        block = draw(st.sampled_from(["attention", "attention", "attention", "mlp", "gate", "merged", "recurrent", "conv"]))
+        block = draw(
+            st.sampled_from(["attention", "attention", "attention", "mlp", "gate", "merged", "recurrent", "conv"])
+        )
         normed = _norm(draw, net, value)
         match block:
             case "attention":

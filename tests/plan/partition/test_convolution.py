@@ -65,8 +65,10 @@ def test_input_channels_as_they_are_held() -> None:
     held = Split(1, (((3, 4), (0, 1)), (), ((1, 3),)))
     for op in ("Conv", "ConvTranspose"):
         choices = conv(op=op, shares=(0.4, 0.3, 0.3)).check(x=held)
-        assert next(choice.inputs[0] for choice in choices if choice.kind == "rows") == held
-        assert choices[1].outputs == (Partial((0, 2)),)
+        followed = next(choice for choice in choices if choice.kind == "rows")
+        assert followed.inputs[0] == held
+        assert followed.outputs == (Partial((0, 2)),)
+        assert sum(choice.kind == "columns" for choice in choices) == 1
 
 
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])

@@ -35,6 +35,12 @@ def test_a_rank_without_entries_takes_no_part() -> None:
     assert wanted(found, "vocabulary").outputs == (Partial((0, 1)),)
 
 
+def test_no_vocabulary_before_there_was_a_where() -> None:
+    feed = {"table": floats(8, 4), "ids": indices(8, 3, negative=False)}
+    assert kinds(Case("Gather", feed, ["table"], opset=9).check()) == ["columns", "vocabulary"]
+    assert kinds(Case("Gather", feed, ["table"], opset=8).check()) == ["columns"]
+
+
 def test_integers_are_not_looked_up_in_terms() -> None:
     table = np.arange(12, dtype=np.int8).reshape(4, 3)
     assert kinds(Case("Gather", {"table": table, "ids": indices(4, 3)}, ["table"]).check()) == ["columns"]

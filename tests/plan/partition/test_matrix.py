@@ -58,9 +58,7 @@ def test_an_outer_product_is_not_divided_for_its_weight() -> None:
 def test_what_varies_is_not_divided() -> None:
     case = Case("MatMul", {"x": floats(4, 6), "w": floats(6, 6)}, ["w"])
     assert case.check(x=Split(0, (((0, 1),), ((1, 4),))))[0].kind == ""
-    types = [t for t in case.view.inputs if t is not None]
-    varying = type(types[0])(types[0].dtype, types[0].shape, (True, False))
-    case.view.inputs = (varying, types[1])
+    case.vary({"x": [0]})
     assert kinds(case.choices(x=Split(0, (((0, 1),), ((1, 4),))))) == ["columns", "rows"]
 
 

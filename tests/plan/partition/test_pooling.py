@@ -31,7 +31,9 @@ def test_channels_and_items(op: str) -> None:
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool"])
 def test_rows_that_fit_the_stride_need_no_halo(op: str) -> None:
     held = Split(2, (((0, 6),), (), ((6, 9),)))
-    choice, afresh = Case(op, {"x": floats(1, 2, 9, 8)}, shares=THREE, kernel_shape=[2, 2], strides=[2, 2]).check(x=held)
+    choice, afresh = Case(op, {"x": floats(1, 2, 9, 8)}, shares=THREE, kernel_shape=[2, 2], strides=[2, 2]).check(
+        x=held
+    )
     assert afresh.outputs == (Split(2, (((0, 2),), ((2, 3),), ((3, 4),))),)
     assert choice.inputs == (Split(2, (((0, 6),), (), ((6, 8),))),)
     assert choice.outputs == (Split(2, (((0, 3),), (), ((3, 4),))),)

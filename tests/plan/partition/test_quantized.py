@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import QuantFormat, quantize_dynamic, quantize_static
+from onnxruntime.quantization.calibrate import CalibrationDataReader
 
+from core.errors import PlanError
+from core.model.reader import open_model
+from core.plan.compile import compile_plan
+from core.plan.form import PlanRequest
 from core.plan.layouts import REPLICATED, Partial, Split
 from core.plan.operators.base import AxisLink
+from core.plan.verify import verify_outputs
+from tests.plan.in_process import InProcessPlan
+from tests.plan.models import build, node_ids, rows
 from tests.plan.partition.rule_check import Array, Case
 from tests.plan.partition.rule_inputs import EXAMPLES, SHARES, bytes_of, floats, some_parts
 
@@ -139,3 +152,69 @@ def test_joined_quantised_values() -> None:
     (one,) = case.check(bc=Split(2, HALVES))
     assert one.inputs[2] == one.inputs[5] == Split(2, HALVES)
     assert case.choices(a=Split(1, (((0, 1),), ((1, 3),)))) == []
+
+
+# Whole networks, as onnxruntime quantises them
+
+WIDTHS = (32, 96, 96, 12)
+
+
+class Samples(CalibrationDataReader):
+    def __init__(self) -> None:
+        self._left = [{"x": floats(4, WIDTHS[0], seed=seed)} for seed in range(3)]
+
+    def get_next(self) -> dict[str, Array] | None:
+        return self._left.pop() if self._left else None
+
+
+def mlp(path: Path) -> Path:
+    nodes, weights, value = [], [], "x"
+    for layer, (before, after) in enumerate(pairwise(WIDTHS)):
+        scale = np.float32(before**-0.5)
+        weights += [
+            numpy_helper.from_array(floats(before, after, seed=layer) * scale, f"w{layer}"),
+            numpy_helper.from_array(floats(after, seed=layer), f"b{layer}"),
+        ]
+        nodes.append(helper.make_node("MatMul", [value, f"w{layer}"], [f"product{layer}"], name=f"product{layer}"))
+        nodes.append(helper.make_node("Add", [f"product{layer}", f"b{layer}"], [f"sum{layer}"], name=f"sum{layer}"))
+        nodes.append(helper.make_node("Relu", [f"sum{layer}"], [f"value{layer}"], name=f"value{layer}"))
+        value = f"value{layer}"
+    onnx.save(build(nodes, [rows("x", WIDTHS[0])], [rows(value, WIDTHS[-1])], weights), path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["dynamic", "each column", "QDQ", "QOperator"])
+@pytest.mark.parametrize("along", ["columns", "rows"])
+def test_a_network_that_onnxruntime_quantised(form: str, along: str, tmp_path: Path) -> None:
+    """Products are divided; integers are added up as integers, which no order of adding changes."""
+    source, path = mlp(tmp_path / "mlp.onnx"), tmp_path / "quantised.onnx"
+    if form in ("dynamic", "each column"):
+        quantize_dynamic(source, path, per_channel=form == "each column")
+    else:
+        quantize_static(source, path, Samples(), quant_format=getattr(QuantFormat, form))
+    model, nodes = open_model(path), node_ids(3)
+    request = PlanRequest("tensor", nodes, 4, tensor_axis=along)
+    if (form, along) == ("QOperator", "rows"):
+        with pytest.raises(PlanError, match="columns only"):
+            compile_plan(model, request)
+        return
+    compiled = compile_plan(model, request, speeds=dict(zip(nodes, (1.0, 0.5, 0.7), strict=True)))
+    feed = model.random_feed(4, seed=1)
+    results = InProcessPlan(compiled).infer(feed)
+    verdict = verify_outputs(model.reference(threads=1)(feed), [results[info.name] for info in model.outputs])
+    assert verdict.passed, verdict.reason
+    division = compiled.outline.division
+    assert division is not None
+    products = {"MatMul", "MatMulInteger", "QLinearMatMul"}
+    numbers = {index for index, node in enumerate(model.ir.graph) if node.op_type in products}
+    assert {layer.kind for layer in division.layers if layer.layer in numbers} == {along}
+    sums = {exchange.tensor for exchange in division.exchanges if exchange.kind in ("all-reduce", "reduce-scatter")}
+    assert bool(sums) == (along == "rows")
+    assert form == "QDQ" or all("quant" in name for name in sums)
+
+
+def test_terms_of_integers_are_not_cast() -> None:
+    """Beyond 2**24 a term would be rounded that the sum may not need; and there is no exchange to be saved."""
+    case = Case("Cast", {"x": bytes_of("uint8", 3, 4).astype(np.int32)}, to=1)
+    assert case.check(x=Partial((0, 1))) == []
+    assert len(case.check(x=Split(1, HALVES))) == 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import onnx
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from core.errors import PlanError
 from core.plan.compile import compile_plan, micro_batch_for
@@ -13,6 +16,7 @@ from core.plan.verify import verify_outputs
 from tests.plan.in_process import InProcessPlan
 from tests.plan.models import node_ids, to_model
 from tests.plan.partition.image_networks import image_networks, volume_networks
+from tests.plan.partition.networks import Network
 from tests.plan.partition.sequence_networks import sequence_networks
 
 NESTED = (
@@ -41,7 +45,8 @@ def requests(draw: st.DrawFn) -> tuple[PlanRequest, list[float]]:
     return wanted, speeds
 
 
-def check(proto: onnx.ModelProto, request: PlanRequest, speeds: list[float]) -> None:
+def check(proto: onnx.ModelProto, request: PlanRequest, speeds: list[float]) -> str:
+    """Returns what came of it, for hypothesis to count."""
     model = to_model(proto)
     batch = micro_batch_for(model, request.micro_batch)
     settled = PlanRequest(
@@ -54,23 +59,58 @@ def check(proto: onnx.ModelProto, request: PlanRequest, speeds: list[float]) -> 
         refused = error
     if refused is not None:
         assert refused.hint, refused  # in words, and with what to do
-        event("refused")
-        return
+        return "refused"
     feed = model.random_feed(batch, seed=1)
     results = InProcessPlan(compiled).infer(feed)
     expected = model.reference(threads=1)(feed)
     verdict = verify_outputs(expected, [results[info.name] for info in model.outputs])
-    event(f"{request.strategy}: {len(compiled.plan.shards) // len(request.nodes)} shards a node")
     assert verdict.passed, verdict.reason
+    return f"{request.strategy}: {len(compiled.plan.shards) // len(request.nodes)} shards a node"
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+usual = settings(
+    max_examples=2000 if os.environ.get("SHARDBOARD_THOROUGH_TESTS") else 60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@usual
 @given(proto=image_networks(), asked=requests())
 def test_any_division_of_an_image_network(proto: onnx.ModelProto, asked: tuple[PlanRequest, list[float]]) -> None:
-    check(proto, *asked)
+    event(check(proto, *asked))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@usual
+@given(proto=volume_networks(), asked=requests())
+def test_any_division_of_a_signal_or_volume(proto: onnx.ModelProto, asked: tuple[PlanRequest, list[float]]) -> None:
+    event(check(proto, *asked))
+
+
+@usual
 @given(proto=sequence_networks(), asked=requests())
 def test_any_division_of_a_sequence_network(proto: onnx.ModelProto, asked: tuple[PlanRequest, list[float]]) -> None:
-    check(proto, *asked)
+    event(check(proto, *asked))
+
+
+def test_rows_that_a_window_leaves_out_are_there_for_others() -> None:
+    net = Network(0)
+    value = net.input(1, 6, 6)
+    net.op("MaxPool", [value], (1, 3, 6), kernel_shape=[2, 1], strides=[2, 1], pads=[1, 0, 0, 0])
+    net.op("Relu", [value], (1, 6, 6))
+    made = net.op("Conv", [net.op("Tanh", [value], (1, 6, 6)), net.weight(2, 1, 1, 1)], (2, 3, 3), strides=[2, 2])
+    net.op("Neg", [made], (2, 3, 3))
+    assert check(net.model(), PlanRequest("spatial", node_ids(2), 2), [1.0, 1.0]) != "refused"
+
+
+def test_operators_that_two_levels_write_have_names_of_their_own() -> None:
+    net = Network(0)
+    inputs = [net.input(3, 18), net.weight(6, 1, 2)]
+    value = net.op("Conv", inputs, (6, 16), kernel_shape=[2], dilations=[2], group=3)
+    value = net.op("Reshape", [value, net.numbers(0, -1)], (96,))
+    value = net.op("Relu", [net.op("MatMul", [value, net.weight(96, 7)], (7,))], (7,))
+    value = net.op("MatMul", [value, net.weight(7, 5)], (5,))
+    net.op("ArgMax", [value], (), kind=TensorProto.INT64, axis=-1, keepdims=0)
+    request = PlanRequest("tensor(2) > tensor(2)", node_ids(4), 4)
+    assert check(net.model(), request, [2.0, 2.0, 2.0, 2.0]) != "refused"

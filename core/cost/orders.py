@@ -1,0 +1,283 @@
+"""Which nodes in which order, and where to cut: dynamic programming over places in the model and nodes used so far.
+
+Nodes that cannot be told apart form a kind, and only how many of each kind are used counts: symmetric orders are
+not tried again. Where there are too many different nodes, similar ones count as equal while the order is sought; the
+cuts of an order are always found with the nodes themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from statistics import fmean
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
+
+from core.cost.links import WORKSTATION, Ways
+from core.cost.nodes import NodeCost
+from core.cost.stages import Floats, Stages
+from core.plan.form import NodeId
+
+Indices = npt.NDArray[np.intp]
+Goal = Literal["pace", "sum", "memory", "excess"]
+"""The slowest stage or line; the time of one micro-batch; the memory of the stage that needs most; the most that a stage
+needs beyond the room there is, which may then be too little."""
+MOST_STATES: Final = 300
+"""Ways to use some of each kind of node."""
+ALIKE: Final = (1.0, 1.03, 1.1, 1.25, 1.6, 2.5, 1e9)
+"""Speeds within such a factor count as equal; the first one that leaves few enough states is taken."""
+
+
+class Member(Struct, frozen=True):
+    """A node that may become a stage."""
+
+    node: NodeId
+    cost: NodeCost
+    room: float
+    """Bytes for weights and activations."""
+
+
+class Line(Struct, frozen=True):
+    """Stages in order."""
+
+    value: float
+    """Of the goal; inf where it cannot be done."""
+    nodes: tuple[NodeId, ...]
+    cuts: tuple[int, ...]
+
+
+def best_lines(
+    stages: Stages, members: Sequence[Member], ways: Ways, goal: Goal, check: Callable[[], None], *, most: int
+) -> list[Line]:
+    """For each way to use some of each kind of node, 2 to ``most`` in all, the best order and cuts; the best first.
+
+    ``check`` is called between steps and may raise.
+    """
+    kinds = _kinds(members, ways, _crowded(members))
+    found = _Search(stages, kinds, ways, goal, check, min(most, len(members))).run()
+    return sorted(found, key=lambda line: (line.value, len(line.nodes), line.nodes))
+
+
+def best_cuts(stages: Stages, members: Sequence[Member], ways: Ways, goal: Goal) -> Line:
+    """The same for these nodes in this order; the value is inf where there is none."""
+    costs = _Costs(stages, ways, goal)
+    reach, origins = costs.start(), []
+    for index, member in enumerate(members):
+        if index:
+            reach = costs.handed(reach, members[index - 1].node, member.node)
+        reach, origin = costs.step(reach, member)
+        origins.append(origin)
+    place, cuts = len(stages.positions) - 1, []
+    for origin in reversed(origins[1:]):
+        place = int(origin[place])
+        cuts.append(int(stages.positions[place]))
+    return Line(float(reach[-1]), tuple(member.node for member in members), tuple(reversed(cuts)))
+
+
+def transitions(members: Sequence[Member], ways: Ways) -> int:
+    """About how many steps ``best_lines`` takes, each over all pairs of positions."""
+    kinds = _kinds(members, ways, _crowded(members))
+    states = prod(len(kind.nodes) + 1 for kind in kinds)
+    return states * len(kinds) * (1 if ways.plain else len(kinds))
+
+
+class _Kind(Struct, frozen=True):
+    """Nodes that count as equal."""
+
+    member: Member
+    """What stands for all of them."""
+    nodes: tuple[NodeId, ...]
+
+
+class _State(Struct, eq=False):
+    """So many nodes of each kind have a stage, the last one a node of kind ``last``; by position in the model."""
+
+    used: tuple[int, ...]
+    last: int
+    reach: Floats
+    """The best value with that many layers done."""
+    before: list[_State]
+    """States that it was reached from."""
+    came: Indices
+    """Index of the one of them with which the value was reached."""
+    origin: Indices
+    """Where the last stage begins."""
+    kind: Indices
+    """Of its node."""
+
+
+class _Costs:
+    """Tables of costs, made once for each sort of node."""
+
+    def __init__(self, stages: Stages, ways: Ways, goal: Goal) -> None:
+        self._stages = stages
+        self._ways = ways
+        self._goal = goal
+        self._made: dict[tuple[NodeCost, float], Floats] = {}
+        self._crossing: Floats = stages.received.max(axis=1)  # a stage up to the end reads all that crosses
+
+    def start(self) -> Floats:
+        reach = np.full(len(self._stages.positions), np.inf)
+        reach[0] = 0.0
+        return reach
+
+    def step(self, reach: Floats, member: Member) -> tuple[Floats, Indices]:
+        """The best value at the end of a stage on such a node, for each end, and where that stage begins."""
+        cost = self._table(member)
+        joined = reach[:, None] + cost if self._goal == "sum" else np.maximum(reach[:, None], cost)
+        origin = joined.argmin(axis=0)
+        return joined[origin, np.arange(len(origin))], origin
+
+    def handed(self, reach: Floats, source: NodeId, target: NodeId) -> Floats:
+        """The value behind a hand-over at each position."""
+        if self._goal in ("memory", "excess"):
+            return reach
+        way = self._ways.way(source, target)
+        carried = self._crossing * way.byte_s
+        return reach + carried + way.hop_s if self._goal == "sum" else np.maximum(reach, carried)
+
+    def _table(self, member: Member) -> Floats:
+        key = member.cost, member.room
+        found = self._made.get(key)
+        if found is None:
+            stages = self._stages
+            match self._goal:
+                case "memory":
+                    value = stages.memory
+                case "sum":
+                    value = stages.through_seconds(member.cost)
+                case "pace":
+                    value = stages.cycle_seconds(member.cost)
+                case "excess":
+                    value = stages.memory - member.room
+            fits = stages.allowed & ((stages.memory <= member.room) | (self._goal == "excess"))
+            found = self._made[key] = np.where(fits, value, np.inf)
+        return found
+
+
+class _Search:
+    def __init__(
+        self, stages: Stages, kinds: Sequence[_Kind], ways: Ways, goal: Goal, check: Callable[[], None], most: int
+    ) -> None:
+        self._stages = stages
+        self._kinds = kinds
+        self._check = check
+        self._most = most
+        self._costs = _Costs(stages, ways, goal)
+        self._by_last = not ways.plain and len(kinds) > 1
+        """Whether the next stage minds of which kind the last one is."""
+
+    def run(self) -> list[Line]:
+        size = len(self._stages.positions)
+        nowhere = np.zeros(size, np.intp)
+        now = [_State((0,) * len(self._kinds), -1, self._costs.start(), [], nowhere, nowhere, nowhere)]
+        best: dict[tuple[int, ...], Line] = {}
+        for length in range(1, self._most + 1):
+            later: dict[tuple[tuple[int, ...], int], _State] = {}
+            for state in now:
+                self._check()
+                for index, kind in enumerate(self._kinds):
+                    if state.used[index] < len(kind.nodes):
+                        self._extend(later, state, index)
+            now = [state for state in later.values() if np.isfinite(state.reach).any()]
+            for state in now:
+                value = float(state.reach[-1])
+                known = best.get(state.used)
+                if length > 1 and value < np.inf and (known is None or value < known.value):
+                    best[state.used] = self._line(state)
+        return list(best.values())
+
+    def _extend(self, later: dict[tuple[tuple[int, ...], int], _State], state: _State, index: int) -> None:
+        kind, last = self._kinds[index], state.last
+        begins = state.reach
+        if last >= 0:
+            target = kind.nodes[1] if last == index else kind.nodes[0]
+            begins = self._costs.handed(begins, self._kinds[last].nodes[0], target)
+        reach, origin = self._costs.step(begins, kind.member)
+        used = (*state.used[:index], state.used[index] + 1, *state.used[index + 1 :])
+        key = (used, index if self._by_last else 0)
+        found = later.get(key)
+        if found is None:
+            zeros = np.zeros(len(reach), np.intp)
+            later[key] = _State(used, key[1], reach, [state], zeros, origin, np.full(len(reach), index, np.intp))
+            return
+        better = reach < found.reach
+        found.before.append(state)
+        found.reach = np.where(better, reach, found.reach)
+        found.came = np.where(better, len(found.before) - 1, found.came)
+        found.origin = np.where(better, origin, found.origin)
+        found.kind = np.where(better, index, found.kind)
+
+    def _line(self, state: _State) -> Line:
+        place, value = len(self._stages.positions) - 1, float(state.reach[-1])
+        kinds, starts = [], []
+        while state.before:
+            kinds.append(int(state.kind[place]))
+            state, place = state.before[int(state.came[place])], int(state.origin[place])
+            starts.append(place)
+        left = [iter(kind.nodes) for kind in self._kinds]
+        nodes = tuple(next(left[kind]) for kind in reversed(kinds))
+        return Line(value, nodes, tuple(int(self._stages.positions[start]) for start in reversed(starts[:-1])))
+
+
+def _kinds(members: Sequence[Member], ways: Ways, crowded: frozenset[str]) -> list[_Kind]:
+    """The fewest kinds that tell nodes apart; or fewer, where there would be too many states."""
+    for alike in ALIKE:
+        found: list[list[Member]] = []
+        for member in sorted(members, key=lambda member: -member.cost.speed):
+            home = next((own for own in found if _alike(own[0], member, members, ways, crowded, alike)), None)
+            if home is None:
+                found.append([member])
+            else:
+                home.append(member)
+        if prod(len(own) + 1 for own in found) <= MOST_STATES or alike == ALIKE[-1]:
+            break
+    place = {member.node: index for index, member in enumerate(members)}
+    kinds = []
+    for own in found:
+        speed = fmean(member.cost.speed for member in own) if len(own) > 1 else own[0].cost.speed
+        member = replace(own[0], cost=replace(own[0].cost, speed=speed), room=min(member.room for member in own))
+        kinds.append(_Kind(member, tuple(one.node for one in sorted(own, key=lambda one: place[one.node]))))
+    return kinds
+
+
+def _alike(
+    one: Member, other: Member, members: Sequence[Member], ways: Ways, crowded: frozenset[str], alike: float
+) -> bool:
+    """``alike`` 1.0: they cannot be told apart."""
+    if alike == ALIKE[-1]:
+        return True
+    if one.cost.speed > alike * other.cost.speed or one.cost.spare_core != other.cost.spare_core:
+        return False
+    if alike == 1.0 and (one.room != other.room or one.cost.cpu_limit != other.cost.cpu_limit):
+        return False
+    names = [member.cost.machine.name if member.cost.machine is not None else "" for member in (one, other)]
+    if names[0] != names[1] and crowded.intersection(names):
+        return False
+    if ways.plain:
+        return True
+    others = [member.node for member in members if member.node not in (one.node, other.node)]
+    return all(
+        _same(ways, (one.node, third), (other.node, third)) and _same(ways, (third, one.node), (third, other.node))
+        for third in (*others, WORKSTATION)
+    )
+
+
+def _same(ways: Ways, ends: tuple[NodeId, NodeId], others: tuple[NodeId, NodeId]) -> bool:
+    one, other = ways.way(*ends), ways.way(*others)
+    return one.hop_s == other.hop_s and one.byte_s == other.byte_s
+
+
+def _crowded(members: Sequence[Member]) -> frozenset[str]:
+    """Machines whose nodes together have more threads than it has cores."""
+    threads: dict[str, int] = {}
+    cores: dict[str, int] = {}
+    for member in members:
+        if (machine := member.cost.machine) is not None:
+            threads[machine.name] = threads.get(machine.name, 0) + machine.threads
+            cores[machine.name] = machine.cores
+    return frozenset(name for name, needed in threads.items() if needed > cores[name])

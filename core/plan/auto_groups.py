@@ -1,0 +1,168 @@
+"""Which nodes might divide layers among them, and a rough estimate of what that gives, from one outline of two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import Struct
+
+from core.cost import exchange as price
+from core.cost.exchange import LinkCost, link_cost
+from core.cost.links import Links
+from core.cost.loads import Setting
+from core.cost.messages import HOP_SECONDS, handling_seconds
+from core.cost.types import Machine
+from core.plan.division import Division
+from core.plan.form import NodeId
+from core.plan.strategy_text import PIPELINE, REPLICATE
+
+MOST_RANKS: Final = 8
+"""Of a group whose estimate is looked into, beside all nodes together."""
+TYPICAL_BYTES: Final = 1 << 16
+"""Of a message, to tell near nodes from far ones."""
+
+
+class Shape(Struct, frozen=True):
+    """A strategy on nodes, with what it might reach."""
+
+    strategy: str
+    kind: str
+    """Of its innermost level."""
+    nodes: tuple[NodeId, ...]
+    throughput: float
+    latency_s: float
+    memory_bytes: float
+    """Of each node, roughly."""
+    outline_seconds: float
+    """That it takes to find out."""
+
+    def badness(self, objective: str, latency_bound_s: float | None, room: int | None) -> float:
+        """Less is better; plans that keep neither a bound nor the memory come last."""
+        if room is not None and self.memory_bytes > room:
+            return inf
+        if latency_bound_s is not None and self.latency_s > latency_bound_s:
+            return inf
+        if objective == "latency":
+            return self.latency_s
+        return self.memory_bytes if objective == "memory" else -self.throughput
+
+
+class _Cost(Struct, frozen=True):
+    """What was seen of a kind of division on two ranks."""
+
+    split: float
+    """Part of the work that is divided."""
+    exchanges: tuple[tuple[Callable[[int, int, LinkCost], float], int], ...]
+    """(what it takes, bytes)"""
+
+
+def _halo(nbytes: int, ranks: int, link: LinkCost) -> float:
+    return price.halo_seconds(nbytes, link, neighbours=min(2, ranks - 1))
+
+
+_PRICES: Final[Mapping[str, tuple[Callable[[int, int, LinkCost], float], float]]] = MappingProxyType(
+    {
+        "all-gather": (price.all_gather_seconds, 1.0),
+        "all-reduce": (price.all_reduce_seconds, 0.5),
+        "reduce-scatter": (price.reduce_scatter_seconds, 1.0),
+        "all-to-all": (price.all_to_all_seconds, 2.0),
+        "halo": (_halo, 0.5),
+    }
+)
+"""By kind of exchange: its price, and the tensor's bytes over those that two ranks together send for it."""
+
+
+class Groups:
+    def __init__(self, setting: Setting, links: Links, machines: Mapping[NodeId, Machine]) -> None:
+        self._setting = setting
+        self._links = links
+        self._machines = machines
+        self._nodes = setting.request.nodes
+        self._seconds = sum(setting.layer_seconds)
+        self._layers = len(setting.layer_seconds)
+        self._weights = setting.known.weight_bytes(0, self._layers)
+        self._live = setting.known.activation_bytes(0, self._layers)
+
+    @property
+    def pair(self) -> tuple[NodeId, ...]:
+        """Two near and fast nodes."""
+        return next(self._disjoint(2))
+
+    def outline_seconds(self, ranks: int) -> float:
+        """About what the outline of one group takes to make; counted on a common core, not on the clock."""
+        return self._layers * (2.5e-4 + 1.0e-4 * ranks)
+
+    def shapes(self, kind: str, seen: Division) -> Iterator[Shape]:
+        """Groups of every size that makes sense, alone, side by side, and one after the other."""
+        count = len(self._nodes)
+        exchanges = [(*_PRICES[one.kind], one.nbytes) for one in seen.exchanges if one.kind in _PRICES]
+        cost = _Cost(seen.split_share, tuple((seconds, round(part * nbytes)) for seconds, part, nbytes in exchanges))
+        for ranks in sorted({*range(2, min(count, MOST_RANKS) + 1), count}):
+            groups = list(self._disjoint(ranks))
+            yield self._shape(kind, kind, ranks, groups[:1], cost, 1, 1)
+            for stages in sorted({1, 2, 3, len(groups)}):
+                replicas = len(groups) // stages
+                if replicas == 0 or replicas * stages == 1:
+                    continue
+                counts = ((REPLICATE, replicas), (PIPELINE, stages), (kind, ranks))
+                text = " > ".join(f"{name}({number})" for name, number in counts if number > 1)
+                yield self._shape(text, kind, ranks, groups[: replicas * stages], cost, replicas, stages)
+
+    def _shape(
+        self,
+        text: str,
+        kind: str,
+        ranks: int,
+        groups: Sequence[tuple[NodeId, ...]],
+        cost: _Cost,
+        replicas: int,
+        stages: int,
+    ) -> Shape:
+        """Stage s of replica r is group r * stages + s."""
+        taken = [self._group_seconds(group, cost) for group in groups]
+        paces, latencies = [], []
+        message = 2 * handling_seconds(1, TYPICAL_BYTES) + HOP_SECONDS
+        for first in range(0, replicas * stages, stages):
+            own = taken[first : first + stages]
+            together = sum(1 / seconds for seconds in own)
+            paces.append(together)
+            latencies.append(stages / together + (stages + 1) * message)
+        held = self._weights * (1 - cost.split + cost.split / ranks) / stages + self._live / ranks
+        alike = len({tuple(self._speed(node) for node in group) for group in groups})
+        return Shape(
+            strategy=text,
+            kind=kind,
+            nodes=tuple(node for group in groups for node in group),
+            throughput=sum(paces) * self._setting.request.micro_batch,
+            latency_s=max(latencies),
+            memory_bytes=held + self._setting.base_bytes,
+            outline_seconds=self.outline_seconds(ranks) * (alike if stages == 1 else 1),
+        )
+
+    def _group_seconds(self, group: Sequence[NodeId], cost: _Cost) -> float:
+        """One micro-batch through the whole model."""
+        link, ranks = link_cost(group, self._links, self._machines), len(group)
+        speeds = [self._speed(node) for node in group]
+        work = self._seconds * ((1 - cost.split) / min(speeds) + cost.split / sum(speeds))
+        return work + sum(seconds(nbytes, ranks, link) for seconds, nbytes in cost.exchanges)
+
+    def _speed(self, node: NodeId) -> float:
+        return self._setting.costs[node].speed
+
+    def _disjoint(self, ranks: int) -> Iterator[tuple[NodeId, ...]]:
+        """Groups of so many nodes: the fastest one that is left, and those nearest to it of about its speed."""
+        left = sorted(self._nodes, key=lambda node: -self._speed(node))
+        while len(left) >= ranks:
+            seed = left[0]
+            near = sorted(left[1:], key=lambda node: self._distance(seed, node))
+            group = (seed, *near[: ranks - 1])
+            yield group
+            left = [node for node in left if node not in group]
+
+    def _distance(self, one: NodeId, other: NodeId) -> tuple[float, float]:
+        there, back = self._setting.ways.way(one, other), self._setting.ways.way(other, one)
+        away = sum(way.hop_s + TYPICAL_BYTES * way.byte_s for way in (there, back))
+        return away, -self._speed(other)

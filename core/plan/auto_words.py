@@ -1,0 +1,173 @@
+"""Why a plan is the best, or why none fits: in words, from what else was weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from core.cost.links import UNKNOWN, WORKSTATION, Ways
+from core.cost.predict import is_predicted, predict
+from core.cost.types import Prediction
+from core.plan.form import NodeId
+from core.plan.strategy_text import SINGLE
+from core.units import format_bytes
+
+if TYPE_CHECKING:
+    from core.plan.auto import Candidate, Question
+
+ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+NOTHING: Final = 0.005
+"""A difference smaller than this share is none."""
+_EXPLAINS: Final = 0.5
+"""A cause is named when without it this part of the loss would be gone."""
+
+
+def reasons(question: Question, best: Candidate, found: Sequence[Candidate]) -> str:
+    """One or two sentences: how much of the cluster is used, what that brings, and why not more of it."""
+    count, used = len(question.nodes), best.request.nodes
+    if count == 1:
+        return f"{_name(question, used[0])} is the only node."
+    alone = _best_alone(question, found)
+    if len(used) == count:
+        brings = f": {_against(question, best, alone)}" if alone is not None else ", as no fewer have the memory for it"
+        return f"All {count} nodes, {best.request.strategy}{brings}."
+    if best.request.strategy == SINGLE:
+        head = f"One node alone is best, {_name(question, used[0])}"
+    else:
+        head = f"{len(used)} of {count} nodes, {best.request.strategy}"
+    return f"{head}: {_left_out(question, best, found)}."
+
+
+def _against(question: Question, best: Candidate, alone: Candidate) -> str:
+    one, other = best.prediction, alone.prediction
+    match question.objective:
+        case "latency":
+            return f"{_ms(one)} a micro-batch, against {_ms(other)} on the best node alone"
+        case "memory":
+            return f"{format_bytes(best.memory_bytes)} at most, against {format_bytes(alone.memory_bytes)} on one alone"
+        case "throughput":
+            return f"{one.throughput / other.throughput:.2f} times what the best node does alone"
+
+
+def _best_alone(question: Question, found: Sequence[Candidate]) -> Candidate | None:
+    alone = [one for one in found if one.request.strategy == SINGLE and not one.lacking]
+    return min(alone, key=lambda one: _badness(question, one.prediction), default=None)
+
+
+def _left_out(question: Question, best: Candidate, found: Sequence[Candidate]) -> str:
+    used = set(best.request.nodes)
+    more = [one for one in found if used < set(one.request.nodes)]
+    fitting = [one for one in more if not one.lacking]
+    nearest = [one for one in fitting if len(one.request.nodes) == len(used) + 1] or fitting
+    if not nearest:
+        if more:
+            one = min(more, key=lambda one: sum(one.lacking.values()))
+            node, nbytes = max(one.lacking.items(), key=lambda item: item[1])
+            return (
+                f"more would not fit: {_name(question, node)} lacks {format_bytes(nbytes)} for {one.request.strategy}"
+            )
+        return "nothing that was tried makes use of more"
+    other = min(nearest, key=lambda one: _badness(question, one.prediction))
+    added = [node for node in other.request.nodes if node not in used]
+    which = f"the {ORDINALS[len(used)]}" if len(added) == 1 and len(used) < len(ORDINALS) else f"{len(added)} more"
+    names = ", ".join(_name(question, node) for node in added)
+    loss = _loss(question, best.prediction, other.prediction)
+    bound = question.latency_bound_s
+    if bound is not None and other.prediction.latency_s > bound:
+        return f"{which}, {names}, would miss the latency asked for"
+    if loss < NOTHING:
+        return f"{which}, {names}, would bring nothing"
+    cost = "take" if question.objective == "latency" else "cost" if question.objective == "throughput" else "need"
+    longer = {"latency": " longer", "memory": " more memory"}.get(question.objective, "")
+    return f"{which}, {names}, would {cost} {loss:.0%}{longer} {_because(question, best, other, added)}"
+
+
+def _because(question: Question, best: Candidate, other: Candidate, added: Sequence[NodeId]) -> str:
+    """The first cause without which most of the loss would be gone."""
+    if not is_predicted(other.request.strategy):
+        return "because of what its nodes would have to tell each other"
+    gap = _badness(question, other.prediction) - _badness(question, best.prediction)
+
+    def explains(**changed: object) -> bool:
+        known = {"speeds": question.speeds, "machines": question.machines, "links": question.links} | changed
+        told = predict(question.profile, question.model, other.request, **known)  # type: ignore[arg-type]
+        return _badness(question, other.prediction) - _badness(question, told) >= _EXPLAINS * gap
+
+    its = "its" if len(added) == 1 else "their"
+    if explains(links=UNKNOWN):
+        return f"because of {its} {_link(question, added, other.request.nodes)}"
+    fastest = max(question.speeds.get(node, 1.0) for node in best.request.nodes)
+    slowest = min(question.speeds.get(node, 1.0) for node in added)
+    if slowest < fastest and explains(speeds=dict(question.speeds) | dict.fromkeys(added, fastest)):
+        return f"because {'it has' if len(added) == 1 else 'they have'} {slowest / fastest:.0%} of the speed"
+    if question.machines and explains(machines={}):
+        shared = next((question.machines[node] for node in added if node in question.machines), None)
+        return f"because its nodes share the {shared.cores} cores of {shared.name}" if shared else "for want of cores"
+    return "because messages take longer than it saves"
+
+
+def _link(question: Question, added: Sequence[NodeId], nodes: Sequence[NodeId]) -> str:
+    """The slowest between the nodes added and the others, or the workstation."""
+    ways = Ways(question.links, question.nodes, question.machines)
+    others = (*(node for node in nodes if node not in added), WORKSTATION)
+    between = [ways.way(*ends) for one, other in product(added, others) for ends in ((one, other), (other, one))]
+    byte_s, hop = max(way.byte_s for way in between), max(way.hop_s for way in between)
+    if byte_s * _TYPICAL >= hop:
+        return f"{_bandwidth(1 / byte_s)} link"
+    return f"round trip of {2000 * hop:.3g} ms"
+
+
+_TYPICAL: Final = 16384
+"""Bytes; a link is called by its bandwidth where a message of this size feels that more than the round trip."""
+
+
+def _bandwidth(bytes_per_s: float) -> str:
+    mbit = bytes_per_s * 8e-6
+    return f"{mbit / 1000:.3g} Gbit/s" if mbit >= 1000 else f"{mbit:.3g} Mbit/s"
+
+
+def missed(question: Question, found: Sequence[Candidate], smaller: Candidate | None) -> tuple[str, str]:
+    """Nothing fits: which limit is missed by how much on which node; and what would fit."""
+    nearest = min(found, key=lambda one: (sum(one.lacking.values()), len(one.request.nodes)))
+    use = {one.node: one.memory_bytes for one in nearest.prediction.nodes}
+    told = "; ".join(
+        f"{_name(question, node)} would need {format_bytes(use[node])}, {format_bytes(nbytes)} more than its limit of "
+        f"{format_bytes(question.limits[node])}"
+        for node, nbytes in nearest.lacking.items()
+    )
+    where = f"{nearest.request.strategy} on {len(nearest.request.nodes)} of {len(question.nodes)} nodes"
+    message = f"{question.model.name} fits in no way. Nearest to it comes {where}: {told}."
+    if smaller is not None:
+        strategy = smaller.request.strategy
+        on = _name(question, smaller.request.nodes[0]) if strategy == SINGLE else f"{len(smaller.request.nodes)} nodes"
+        return message, f"With micro-batches of {smaller.request.micro_batch} it fits: {strategy} on {on}."
+    names = " and ".join(
+        f"of {_name(question, node)} by {format_bytes(size)}" for node, size in nearest.lacking.items()
+    )
+    return message, f"With the memory limit {names} higher, {where} fits. Or add a node."
+
+
+def _badness(question: Question, told: Prediction) -> float:
+    match question.objective:
+        case "latency":
+            return told.latency_s
+        case "memory":
+            return max(node.memory_bytes for node in told.nodes)
+        case "throughput":
+            return -told.throughput
+
+
+def _loss(question: Question, best: Prediction, other: Prediction) -> float:
+    """By which share it is worse."""
+    one, worse = _badness(question, best), _badness(question, other)
+    return (worse - one) / abs(one) if one else inf
+
+
+def _ms(told: Prediction) -> str:
+    return f"{1000 * told.latency_s:.3g} ms"
+
+
+def _name(question: Question, node: NodeId) -> str:
+    return question.names.get(node, node[:8])
