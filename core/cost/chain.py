@@ -14,6 +14,7 @@ from core.cost.loads import Load, Replica, Setting
 from core.cost.messages import IN_FLIGHT, RUN_SECONDS
 from core.cost.network import Sent, Traffic, line_seconds, network_of
 from core.cost.simulation import latency
+from core.errors import PlanError
 from core.plan.form import NodeId
 
 
@@ -56,6 +57,10 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
         for sent in ([one.nbytes for one in traffic if one.producer == stage],)
     )
     slowest = max(cost.cycle_seconds(load.compute_s, load.handling_s) for load, cost in zip(loads, costs, strict=True))
-    client, whole, lines = network.client_seconds, latency(network), line_seconds(messages, setting.ways)
+    client, lines = network.client_seconds, line_seconds(messages, setting.ways)
+    try:
+        whole = latency(network)
+    except ValueError as error:
+        raise PlanError(f"The cuts {list(cuts)} leave a stage with nothing to do: {error}.") from error
     least = max(slowest, client, whole / (IN_FLIGHT * len(loads)), *lines.values())
     return Replica(loads, 1 / least, whole, client, lines)

@@ -62,17 +62,16 @@ def network_of(
             continue
         if producer != CLIENT:
             sends[producer].append(len(messages))
-        ends = [_end_seconds(costs, end, nbytes) for end in (source, target)]
+        send, receive = (_end_seconds(costs, end, nbytes) for end in (source, target))
         way = ways.way(*(nodes[end] if end != CLIENT else WORKSTATION for end in (source, target)))
         crossed = tuple((lines.setdefault(name, len(lines)), nbytes * byte_s) for name, byte_s in way.lines)
-        extra = (crossed, way.hop_s - HOP_SECONDS) if crossed or way.hop_s != HOP_SECONDS else ()
-        messages.append(Message(source, target, consumer, *ends, *extra))
+        messages.append(Message(source, target, consumer, send, receive, crossed, way.hop_s - HOP_SECONDS))
     stations, cores = _stations(costs)
     made = []
     for (node, seconds), sent, fed in zip(runs, sends, feeds, strict=True):
         taken, limit = costs[node].compute_seconds(seconds), costs[node].cpu_limit
         made.append(Run(node, taken * limit, taken * (1 - limit), tuple(sent), tuple(fed)))
-    return Network(stations, cores, tuple(made), tuple(messages), HOP_SECONDS, *([len(lines)] if lines else []))
+    return Network(stations, cores, tuple(made), tuple(messages), HOP_SECONDS, len(lines))
 
 
 def _end_seconds(costs: Sequence[NodeCost], end: int, nbytes: int) -> float:

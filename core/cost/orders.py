@@ -24,8 +24,8 @@ from core.plan.form import NodeId
 
 Indices = npt.NDArray[np.intp]
 Goal = Literal["pace", "sum", "memory", "excess"]
-"""The slowest stage or line; the time of one micro-batch; the memory of the stage that needs most; the most that a stage
-needs beyond the room there is, which may then be too little."""
+"""The slowest stage or line; the time of one micro-batch; the memory of the stage that needs most; the most that a
+stage needs beyond the room there is, which may then be too little."""
 MOST_STATES: Final = 300
 """Ways to use some of each kind of node."""
 ALIKE: Final = (1.0, 1.03, 1.1, 1.25, 1.6, 2.5, 1e9)
@@ -57,14 +57,14 @@ def best_lines(
 
     ``check`` is called between steps and may raise.
     """
-    kinds = _kinds(members, ways, _crowded(members))
+    kinds = _kinds(members, ways, crowded(members))
     found = _Search(stages, kinds, ways, goal, check, min(most, len(members))).run()
     return sorted(found, key=lambda line: (line.value, len(line.nodes), line.nodes))
 
 
-def best_cuts(stages: Stages, members: Sequence[Member], ways: Ways, goal: Goal) -> Line:
-    """The same for these nodes in this order; the value is inf where there is none."""
-    costs = _Costs(stages, ways, goal)
+def best_cuts(costs: CostTables, members: Sequence[Member]) -> Line:
+    """The best cuts for these nodes in this order; the value is inf where there are none."""
+    stages = costs.stages
     reach, origins = costs.start(), []
     for index, member in enumerate(members):
         if index:
@@ -80,7 +80,7 @@ def best_cuts(stages: Stages, members: Sequence[Member], ways: Ways, goal: Goal)
 
 def transitions(members: Sequence[Member], ways: Ways) -> int:
     """About how many steps ``best_lines`` takes, each over all pairs of positions."""
-    kinds = _kinds(members, ways, _crowded(members))
+    kinds = _kinds(members, ways, crowded(members))
     states = prod(len(kind.nodes) + 1 for kind in kinds)
     return states * len(kinds) * (1 if ways.plain else len(kinds))
 
@@ -110,18 +110,18 @@ class _State(Struct, eq=False):
     """Of its node."""
 
 
-class _Costs:
-    """Tables of costs, made once for each sort of node."""
+class CostTables:
+    """What a stage costs towards a goal, from each position to each other; made once for each sort of node."""
 
     def __init__(self, stages: Stages, ways: Ways, goal: Goal) -> None:
-        self._stages = stages
+        self.stages = stages
         self._ways = ways
         self._goal = goal
         self._made: dict[tuple[NodeCost, float], Floats] = {}
         self._crossing: Floats = stages.received.max(axis=1)  # a stage up to the end reads all that crosses
 
     def start(self) -> Floats:
-        reach = np.full(len(self._stages.positions), np.inf)
+        reach = np.full(len(self.stages.positions), np.inf)
         reach[0] = 0.0
         return reach
 
@@ -144,7 +144,7 @@ class _Costs:
         key = member.cost, member.room
         found = self._made.get(key)
         if found is None:
-            stages = self._stages
+            stages = self.stages
             match self._goal:
                 case "memory":
                     value = stages.memory
@@ -167,7 +167,7 @@ class _Search:
         self._kinds = kinds
         self._check = check
         self._most = most
-        self._costs = _Costs(stages, ways, goal)
+        self._costs = CostTables(stages, ways, goal)
         self._by_last = not ways.plain and len(kinds) > 1
         """Whether the next stage minds of which kind the last one is."""
 
@@ -224,12 +224,12 @@ class _Search:
         return Line(value, nodes, tuple(int(self._stages.positions[start]) for start in reversed(starts[:-1])))
 
 
-def _kinds(members: Sequence[Member], ways: Ways, crowded: frozenset[str]) -> list[_Kind]:
+def _kinds(members: Sequence[Member], ways: Ways, full: frozenset[str]) -> list[_Kind]:
     """The fewest kinds that tell nodes apart; or fewer, where there would be too many states."""
     for alike in ALIKE:
         found: list[list[Member]] = []
         for member in sorted(members, key=lambda member: -member.cost.speed):
-            home = next((own for own in found if _alike(own[0], member, members, ways, crowded, alike)), None)
+            home = next((own for own in found if _alike(own[0], member, members, ways, full, alike)), None)
             if home is None:
                 found.append([member])
             else:
@@ -246,7 +246,7 @@ def _kinds(members: Sequence[Member], ways: Ways, crowded: frozenset[str]) -> li
 
 
 def _alike(
-    one: Member, other: Member, members: Sequence[Member], ways: Ways, crowded: frozenset[str], alike: float
+    one: Member, other: Member, members: Sequence[Member], ways: Ways, full: frozenset[str], alike: float
 ) -> bool:
     """``alike`` 1.0: they cannot be told apart."""
     if alike == ALIKE[-1]:
@@ -256,7 +256,7 @@ def _alike(
     if alike == 1.0 and (one.room != other.room or one.cost.cpu_limit != other.cost.cpu_limit):
         return False
     names = [member.cost.machine.name if member.cost.machine is not None else "" for member in (one, other)]
-    if names[0] != names[1] and crowded.intersection(names):
+    if names[0] != names[1] and full.intersection(names):
         return False
     if ways.plain:
         return True
@@ -272,7 +272,7 @@ def _same(ways: Ways, ends: tuple[NodeId, NodeId], others: tuple[NodeId, NodeId]
     return one.hop_s == other.hop_s and one.byte_s == other.byte_s
 
 
-def _crowded(members: Sequence[Member]) -> frozenset[str]:
+def crowded(members: Sequence[Member]) -> frozenset[str]:
     """Machines whose nodes together have more threads than it has cores."""
     threads: dict[str, int] = {}
     cores: dict[str, int] = {}

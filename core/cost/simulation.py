@@ -2,7 +2,8 @@
 
 A station is a node. It runs one shard at a time, the oldest micro-batch first; messages are handled at once, one after
 the other, and on a node with one core they hold up the shard that runs meanwhile. The client sends a micro-batch's
-inputs, waits for its results, and keeps a fixed number of micro-batches under way. Everything is deterministic.
+inputs, waits for its results, and keeps a fixed number of micro-batches under way. A message crosses lines, each of
+which carries one after the other; it flows, so what it takes is what the slowest takes. Everything is deterministic.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class Message(Struct, frozen=True):
     send: float
     """Seconds that the sender is busy with it."""
     receive: float
+    lines: tuple[tuple[int, float], ...] = ()
+    """(index of a line, seconds that the message takes of it)"""
+    delay: float = 0.0
+    """Seconds on its way, beside those on lines and the network's ``hop``."""
 
 
 class Network(Struct, frozen=True):
@@ -69,7 +74,8 @@ class Network(Struct, frozen=True):
     runs: tuple[Run, ...]
     messages: tuple[Message, ...]
     hop: float
-    """Seconds that a message is on its way."""
+    """Seconds that any message is on its way."""
+    lines: int = 0
 
     @property
     def client_seconds(self) -> float:
@@ -79,20 +85,22 @@ class Network(Struct, frozen=True):
 
     @property
     def busy_seconds(self) -> float:
-        """That the busiest station, or the client, needs for one micro-batch: no steady state is faster."""
+        """That the busiest station, line, or the client needs for one micro-batch: no steady state is faster."""
         runs, ends = [0.0] * len(self.stations), [0.0] * (len(self.stations) + 1)
-        rests = [0.0] * len(self.stations)
+        rests, lines = [0.0] * len(self.stations), [0.0] * self.lines
         for run in self.runs:
             runs[run.station] += run.seconds
             rests[run.station] += run.rest
         for message in self.messages:
             ends[message.source] += message.send
             ends[message.target] += message.receive
+            for line, seconds in message.lines:
+                lines[line] += seconds
         together = (
             max(run + rest, end, run if station.beside else run + end)
             for station, run, rest, end in zip(self.stations, runs, rests, ends[:-1], strict=True)
         )
-        return max(ends[CLIENT], *together)
+        return max(ends[CLIENT], *together, *lines)
 
 
 def latency(network: Network) -> float:
@@ -143,7 +151,7 @@ class _Node:
         """Heap of (micro-batch, run): an agent takes the oldest micro-batch first, of one the first shard."""
 
 
-_ARRIVED, _READY, _ENDED, _RESTED, _COMPLETE = range(5)
+_LEFT, _ARRIVED, _READY, _ENDED, _RESTED, _COMPLETE = range(6)
 
 
 class _Play:
@@ -154,6 +162,8 @@ class _Play:
         self._client = _Node(Station(beside=True))
         self._free = list(network.cores)
         self._queues: list[deque[_Node]] = [deque() for _ in network.cores]
+        self._lines = [0.0] * network.lines
+        """When each has carried all it was given so far."""
         self._needs = [0] * len(network.runs)
         for message in network.messages:
             if message.run != CLIENT:
@@ -178,7 +188,7 @@ class _Play:
     def completions(self, count: int) -> list[float]:
         """When each of the first ``count`` micro-batches was complete."""
         heap, completed = self._heap, self._completed
-        handlers = (self._arrived, self._made_ready, self._ended, self._rested, self._complete)
+        handlers = (self._left, self._arrived, self._made_ready, self._ended, self._rested, self._complete)
         while len(completed) < count:
             if not heap:
                 raise ValueError("a run waits for what nobody sends")
@@ -210,7 +220,23 @@ class _Play:
     def _send(self, node: _Node, now: float, messages: Sequence[int], batch: int) -> None:
         known, hop = self._network.messages, self._network.hop
         for index in messages:
-            self._push(_handle(node, now, known[index].send) + hop, _ARRIVED, index, batch)
+            message = known[index]
+            left = _handle(node, now, message.send)
+            if message.lines:
+                self._push(left, _LEFT, index, batch)
+            else:
+                self._push(left + hop + message.delay, _ARRIVED, index, batch)
+
+    def _left(self, now: float, index: int, batch: int) -> None:
+        """A message is on its lines: it begins on each as soon as it is free, and has arrived when all have let it
+        through."""
+        message = self._network.messages[index]
+        begins = through = now
+        for line, seconds in message.lines:
+            begins = max(begins, self._lines[line])
+            self._lines[line] = begins + seconds
+            through = max(through, begins + seconds)
+        self._push(through + self._network.hop + message.delay, _ARRIVED, index, batch)
 
     def _arrived(self, now: float, index: int, batch: int) -> None:
         message = self._network.messages[index]

@@ -30,7 +30,7 @@ class Stages(Struct, frozen=True, eq=False):
     positions: Ints
     """0, the places that may be cut, and the number of layers."""
     allowed: Bools
-    """The stage has layers of its own, and all that crosses its ends can travel."""
+    """The stage has layers of its own, gets something and makes something, and what crosses its ends can travel."""
     seconds: Floats
     """At speed 1."""
     received: Floats
@@ -43,26 +43,20 @@ class Stages(Struct, frozen=True, eq=False):
     """Bytes for the client."""
     memory: Floats
     """Bytes: weights, activations, and what waits; without the runtime's own."""
-
-    def handling(self) -> Floats:
-        """Seconds, at speed 1, of all messages at this stage's end of them."""
-        every = (self.received, self.given, self.sent, self.results)
-        messages = sum((np.asarray(nbytes > 0, np.float64) for nbytes in every), np.zeros_like(self.sent))
-        total = SEND_SECONDS * (self.received + self.given + self.sent + self.results)
-        found: Floats = MESSAGE_SECONDS * messages + total
-        return found
+    handling: Floats
+    """Seconds, at speed 1, of all messages at this stage's end of them."""
 
     def cycle_seconds(self, cost: NodeCost) -> Floats:
         """The least time between two micro-batches on such a node."""
         compute = self.seconds / cost.speed
-        handling = self.handling() * (cost.cpu_limit / cost.speed)
+        handling = self.handling * (cost.cpu_limit / cost.speed)
         if cost.spare_core:
             return np.maximum(compute, handling)
         return np.maximum(compute, compute * cost.cpu_limit + handling)
 
     def through_seconds(self, cost: NodeCost) -> Floats:
         """What the stage adds to the time of one micro-batch alone."""
-        found: Floats = (self.seconds + self.handling()) * (cost.cpu_limit / cost.speed)
+        found: Floats = (self.seconds + self.handling) * (cost.cpu_limit / cost.speed)
         return found
 
 
@@ -75,13 +69,14 @@ def stages_of(known: Tables, layer_seconds: Sequence[float], most: int) -> Stage
     extra = np.array([sum(layer_seconds[layer] for layer in layers) for layers in again])
     essential = known.essential[positions]
     allowed = ends & (essential[None, :] > essential[:, None])
-    if not _can_end(allowed):
-        allowed = ends
     received, sent = _between(known, positions)
     given, results = _client(known, positions)
-    memory = _held(known, positions, again) + IN_FLIGHT * (received + sent + given + results)
+    allowed &= (received + given > 0) & (sent + results > 0)
+    traffic = np.stack([received, sent, given, results])
+    memory = _held(known, positions, again) + IN_FLIGHT * traffic.sum(axis=0)
+    handling = MESSAGE_SECONDS * (traffic > 0).sum(axis=0) + SEND_SECONDS * traffic.sum(axis=0)
     seconds = prefix[positions][None, :] - prefix[positions][:, None] + extra[:, None] + RUN_SECONDS
-    return Stages(positions, allowed, seconds, received, given, sent, results, memory)
+    return Stages(positions, allowed, seconds, received, given, sent, results, memory, handling)
 
 
 def _positions(known: Tables, most: int) -> Ints:
@@ -90,10 +85,6 @@ def _positions(known: Tables, most: int) -> Ints:
         groups = np.array_split(legal, max(most, FEWEST_POSITIONS))
         legal = np.array([group[np.argmin(known.crossing[group - 1])] for group in groups])
     return np.concatenate([[0], legal, [known.count]]).astype(np.int64)
-
-
-def _can_end(allowed: Bools) -> bool:
-    return bool(allowed[0, -1])
 
 
 def _between(known: Tables, positions: Ints) -> tuple[Floats, Floats]:

@@ -1,14 +1,16 @@
 """The best plan for an objective, over strategies, nodes, orders and cuts; and all others that were weighed.
 
-Single nodes, replicas, pipelines and replicas of pipelines are predicted by sums, so all that make sense are tried. Tensor
-and spatial groups, and nestings of them, take an outline each: of those only the ones that a rough estimate likes best,
-and no more than a fixed amount of work. Nothing depends on the clock: the same question has the same answer.
+Single nodes, replicas, pipelines and replicas of pipelines are predicted by sums, so all that make sense are tried.
+Tensor and spatial groups, and nestings of them, take an outline each: of those only the ones that a rough estimate
+likes best, and no more than a fixed amount of work. Nothing depends on the clock: the same question has the same
+answer.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import combinations, pairwise, permutations
 from math import inf, sqrt
 from types import MappingProxyType
@@ -20,13 +22,13 @@ from msgspec.structs import replace
 from core.cost.dataflow import predict_outline
 from core.cost.links import UNKNOWN, WORKSTATION, Links
 from core.cost.loads import setting_of
-from core.cost.orders import Goal, Member, best_cuts, best_lines, transitions
+from core.cost.orders import CostTables, Goal, Member, best_cuts, best_lines, crowded, transitions
 from core.cost.predict import predict
 from core.cost.stages import Stages, stages_of
 from core.cost.types import Machine, Prediction, Profile
 from core.errors import Cancelled, DoesNotFitError, PlanError
 from core.model.graph import Model
-from core.plan.auto_groups import Groups
+from core.plan.auto_groups import Groups, Shape
 from core.plan.auto_words import missed, reasons
 from core.plan.compile import micro_batch_for, strategy_named
 from core.plan.draft import Costs
@@ -43,7 +45,9 @@ FEW: Final = 4
 """So many nodes: every subset and every order is tried."""
 WORK: Final = 4e7
 """Entries of tables that the search for an order may look at: about half a second."""
-FEWEST_PLACES, MOST_PLACES = 24, 500
+FEWEST_PLACES, MOST_PLACES, MOST_GUESSED = 24, 500, 64
+MOST_LIKELY: Final = 3
+"""Nodes that are tried as the next replica."""
 PER_LENGTH: Final = 2
 MOST_LINES: Final = 40
 POLISHED: Final = 3
@@ -108,8 +112,9 @@ def best_plan(
 ) -> Choice:
     """The best plan for ``model`` on some of ``nodes``.
 
-    ``memory_limits`` in bytes, for all of an agent; a node without one has room for anything. ``latency_bound_s`` is for
-    one micro-batch through an idle cluster. ``micro_batch`` None: the profile's. ``names`` of nodes are for the words.
+    ``memory_limits`` in bytes, for all of an agent; a node without one has room for anything. ``latency_bound_s`` is
+    for one micro-batch through an idle cluster. ``micro_batch`` None: the profile's. ``names`` are for the
+    words.
 
     DoesNotFitError when no plan fits the limits: which one is missed by how much, and what would fit. PlanError when
     none keeps the latency bound, or there are no nodes. Cancelled when ``cancel`` is set.
@@ -208,6 +213,13 @@ class _Search:
             found = self._found[request] = self._weighed(request)
         return found
 
+    def _tried(self, strategy: str, nodes: Sequence[NodeId], cuts: tuple[int, ...]) -> Candidate | None:
+        """None where a stage would have nothing to do."""
+        try:
+            return self._sums(strategy, nodes, cuts)
+        except PlanError:
+            return None
+
     def _weighed(self, request: PlanRequest) -> Candidate:
         self._check()
         q = self._q
@@ -228,10 +240,10 @@ class _Search:
             return
         chosen_nodes, left = nodes[:1], nodes[1:]
         while left:
-            seen: dict[object, Candidate] = {}
-            for node in left:
-                seen.setdefault(self._likeness(node), self._sums(REPLICATE, self._in_order((*chosen_nodes, node))))
-            best = max(seen.values(), key=lambda one: one.prediction.throughput)
+            likely = {self._home(node): node for node in reversed(left)}  # the fastest of each machine
+            next_ones = sorted(likely.values(), key=left.index)[:MOST_LIKELY]
+            tried = [self._sums(REPLICATE, self._in_order((*chosen_nodes, node))) for node in next_ones]
+            best = max(tried, key=lambda one: one.prediction.throughput)
             added = next(node for node in left if node in best.request.nodes)
             chosen_nodes.append(added)
             left.remove(added)
@@ -240,11 +252,12 @@ class _Search:
         chosen = set(nodes)
         return tuple(node for node in self._q.nodes if node in chosen)
 
-    def _likeness(self, node: NodeId) -> object:
-        """The same for nodes that replicas cannot tell apart."""
-        cost = self._setting.costs[node]
-        ways = self._ways.way(WORKSTATION, node), self._ways.way(node, WORKSTATION)
-        return cost, tuple((way.hop_s, way.byte_s) for way in ways), None if self._ways.plain else node
+    def _home(self, node: NodeId) -> str:
+        """Nodes of one home are in each other's way; nodes that are in nobody's way have the same one."""
+        machine = self._q.machines.get(node)
+        if machine is not None and machine.name in crowded(self._members):
+            return machine.name
+        return "" if self._ways.plain else node
 
     # ------------------------------------------------------------ pipelines
 
@@ -258,20 +271,23 @@ class _Search:
             goals["memory"] = None
         steps = 1 if len(q.nodes) <= FEW else transitions(self._members, self._ways)
         places = max(FEWEST_PLACES, min(MOST_PLACES, int(sqrt(WORK / len(goals) / steps))))
-        coarse = stages_of(known, self._setting.layer_seconds, places)
-        fine = stages_of(known, self._setting.layer_seconds, MOST_PLACES)
+        coarse, fine = self._stages(places), self._stages(MOST_PLACES)
         tried: dict[PlanRequest, Candidate] = {}
         for goal in goals:
+            tables = CostTables(fine, self._ways, goal)
             for nodes in self._orders(coarse, goal, most):
-                line = best_cuts(fine, [self._member(node) for node in nodes], self._ways, goal)
+                line = best_cuts(tables, [self._member(node) for node in nodes])
                 if line.value < inf:
-                    one = self._sums(PIPELINE, nodes, line.cuts)
-                    tried[one.request] = one
+                    if (one := self._tried(PIPELINE, nodes, line.cuts)) is not None:
+                        tried[one.request] = one
         if not tried:
             self._least_lacking(fine, most)
         for one in sorted(tried.values(), key=self._rank)[:POLISHED]:
             self._polished(one, fine)
         self._side_by_side(fine)
+
+    def _stages(self, places: int) -> Stages:
+        return stages_of(self._setting.known, self._setting.layer_seconds, places)
 
     def _member(self, node: NodeId) -> Member:
         return next(member for member in self._members if member.node == node)
@@ -300,11 +316,12 @@ class _Search:
 
     def _least_lacking(self, stages: Stages, most: int) -> None:
         """Nothing fits: the pipelines that come nearest to it."""
+        tables = CostTables(stages, self._ways, "excess")
         roomy = sorted(self._members, key=lambda member: -member.room)
         for count in range(2, most + 1):
-            line = best_cuts(stages, roomy[:count], self._ways, "excess")
+            line = best_cuts(tables, roomy[:count])
             if line.value < inf:
-                self._sums(PIPELINE, line.nodes, line.cuts)
+                self._tried(PIPELINE, line.nodes, line.cuts)
 
     def _polished(self, start: Candidate, stages: Stages) -> None:
         """Move one cut at a time to a neighbouring position as long as that is better."""
@@ -313,7 +330,10 @@ class _Search:
         while moved:
             moved = False
             for request in _moves(best.request, places):
-                found = self._weighed(request)
+                try:
+                    found = self._weighed(request)
+                except PlanError:
+                    continue  # a stage would have nothing to do
                 if self._rank(found) < self._rank(best):
                     best, moved = found, True
                     break
@@ -324,24 +344,26 @@ class _Search:
 
     def _side_by_side(self, stages: Stages) -> None:
         """Replicas of pipelines: of the fastest nodes, stage i of all on nodes of about the same speed."""
+        tables = CostTables(stages, self._ways, "memory" if self._q.objective == "memory" else "pace")
         members = sorted(self._members, key=lambda member: -member.cost.speed)
         for count in range(2, len(members) // 2 + 1):
             for replicas in range(2, len(members) // count + 1):
                 used = members[: count * replicas]
                 rows = [used[stage * replicas : (stage + 1) * replicas] for stage in range(count)]
                 slowest = [replace(row[-1], room=min(member.room for member in row)) for row in rows]
-                line = best_cuts(stages, slowest, self._ways, "memory" if self._q.objective == "memory" else "pace")
+                line = best_cuts(tables, slowest)
                 if line.value < inf:
                     nodes = [row[replica].node for replica in range(replicas) for row in rows]
-                    self._sums(f"{REPLICATE}({replicas}) > {PIPELINE}({count})", nodes, line.cuts)
+                    self._tried(f"{REPLICATE}({replicas}) > {PIPELINE}({count})", nodes, line.cuts)
 
     # ------------------------------------------------------------ groups
 
     def _outlines(self) -> None:
         """Groups that divide every layer, alone and nested: the likeliest, as many as there is work for."""
         q = self._q
-        groups = Groups(self._setting, q.links, q.machines)
-        left, shapes, tried = OUTLINE_SECONDS, [], set()
+        groups = Groups(self._setting, q.links, q.machines, self._stage_bytes())
+        left, tried = OUTLINE_SECONDS, set[str]()
+        shapes: list[Shape] = []
         for kind in (TENSOR, SPATIAL):
             found = self._outlined(kind, groups.pair)
             left -= groups.outline_seconds(2)
@@ -349,6 +371,7 @@ class _Search:
                 shapes += groups.shapes(kind, found.division)
         room = min(q.limits.values(), default=None)
         fitting = [one for one in self._found.values() if not one.lacking]
+        left += 0 if fitting else OUTLINE_SECONDS  # what fits is worth a longer search
         best = min((_badness(one, q.objective) for one in fitting), default=inf)
         shapes.sort(key=lambda shape: (shape.badness(q.objective, q.latency_bound_s, room), shape.strategy))
         for shape in shapes:
@@ -360,6 +383,17 @@ class _Search:
             tried.add(shape.kind)
             left -= shape.outline_seconds
             self._outlined(shape.strategy, shape.nodes)
+
+    def _stage_bytes(self) -> Callable[[int], float]:
+        """Of the largest of so many stages, cut so that it is as small as can be."""
+        tables = CostTables(self._stages(MOST_GUESSED), self._ways, "memory")
+        anywhere = Member(self._q.nodes[0], self._setting.costs[self._q.nodes[0]], inf)
+
+        @cache
+        def nbytes(stages: int) -> float:
+            return best_cuts(tables, [anywhere] * stages).value
+
+        return nbytes
 
     def _outlined(self, strategy: str, nodes: Sequence[NodeId]) -> Outline | None:
         """None where the model cannot be divided so."""

@@ -76,15 +76,21 @@ _PRICES: Final[Mapping[str, tuple[Callable[[int, int, LinkCost], float], float]]
 
 
 class Groups:
-    def __init__(self, setting: Setting, links: Links, machines: Mapping[NodeId, Machine]) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        links: Links,
+        machines: Mapping[NodeId, Machine],
+        stage_bytes: Callable[[int], float],
+    ) -> None:
+        """``stage_bytes``: what the largest of so many stages needs at least."""
+        self._stage_bytes = stage_bytes
         self._setting = setting
         self._links = links
         self._machines = machines
         self._nodes = setting.request.nodes
         self._seconds = sum(setting.layer_seconds)
         self._layers = len(setting.layer_seconds)
-        self._weights = setting.known.weight_bytes(0, self._layers)
-        self._live = setting.known.activation_bytes(0, self._layers)
 
     @property
     def pair(self) -> tuple[NodeId, ...]:
@@ -130,16 +136,18 @@ class Groups:
             together = sum(1 / seconds for seconds in own)
             paces.append(together)
             latencies.append(stages / together + (stages + 1) * message)
-        held = self._weights * (1 - cost.split + cost.split / ranks) / stages + self._live / ranks
-        alike = len({tuple(self._speed(node) for node in group) for group in groups})
+        held = self._stage_bytes(stages) * (1 - cost.split + cost.split / ranks)
+        nodes = tuple(node for group in groups for node in group)
+        size = ranks * stages
+        different = {tuple(map(self._speed, nodes[first : first + size])) for first in range(0, len(nodes), size)}
         return Shape(
             strategy=text,
             kind=kind,
-            nodes=tuple(node for group in groups for node in group),
+            nodes=nodes,
             throughput=sum(paces) * self._setting.request.micro_batch,
             latency_s=max(latencies),
             memory_bytes=held + self._setting.base_bytes,
-            outline_seconds=self.outline_seconds(ranks) * (alike if stages == 1 else 1),
+            outline_seconds=self.outline_seconds(ranks) * len(different),
         )
 
     def _group_seconds(self, group: Sequence[NodeId], cost: _Cost) -> float:

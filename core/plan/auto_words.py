@@ -7,17 +7,20 @@ from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from core.cost.links import UNKNOWN, WORKSTATION, Ways
+from core.cost.links import UNKNOWN, WORKSTATION, Way, Ways
 from core.cost.predict import is_predicted, predict
 from core.cost.types import Prediction
 from core.plan.form import NodeId
-from core.plan.strategy_text import SINGLE
+from core.plan.strategy_text import REPLICATE, SINGLE
 from core.units import format_bytes
 
 if TYPE_CHECKING:
     from core.plan.auto import Candidate, Question
 
 ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+MOST_NAMES: Final = 3
+NEAR_EQUAL: Final = 0.02
+"""One node more is spoken of rather than several where that is worse by no more than this."""
 NOTHING: Final = 0.005
 """A difference smaller than this share is none."""
 _EXPLAINS: Final = 0.5
@@ -60,63 +63,76 @@ def _left_out(question: Question, best: Candidate, found: Sequence[Candidate]) -
     used = set(best.request.nodes)
     more = [one for one in found if used < set(one.request.nodes)]
     fitting = [one for one in more if not one.lacking]
-    nearest = [one for one in fitting if len(one.request.nodes) == len(used) + 1] or fitting
-    if not nearest:
+    if question.objective == "latency":  # replicas answer no sooner, and only that is asked
+        fitting = [one for one in fitting if not one.request.strategy.startswith(REPLICATE)] or fitting
+    if not fitting:
         if more:
             one = min(more, key=lambda one: sum(one.lacking.values()))
             node, nbytes = max(one.lacking.items(), key=lambda item: item[1])
-            return (
-                f"more would not fit: {_name(question, node)} lacks {format_bytes(nbytes)} for {one.request.strategy}"
-            )
+            lacks = f"{_name(question, node)} lacks {format_bytes(nbytes)}"
+            return f"more would not fit, {lacks} for {one.request.strategy}"
         return "nothing that was tried makes use of more"
-    other = min(nearest, key=lambda one: _badness(question, one.prediction))
+    nearest = min(fitting, key=lambda one: _badness(question, one.prediction))
+    one_more = [one for one in fitting if len(one.request.nodes) == len(used) + 1]
+    other = min(one_more, key=lambda one: _badness(question, one.prediction), default=nearest)
+    if _loss(question, nearest.prediction, other.prediction) > NEAR_EQUAL:
+        other = nearest
     added = [node for node in other.request.nodes if node not in used]
     which = f"the {ORDINALS[len(used)]}" if len(added) == 1 and len(used) < len(ORDINALS) else f"{len(added)} more"
-    names = ", ".join(_name(question, node) for node in added)
+    names = ", ".join(_name(question, node) for node in added[:MOST_NAMES])
+    names += ", ..." if len(added) > MOST_NAMES else ""
     loss = _loss(question, best.prediction, other.prediction)
     bound = question.latency_bound_s
     if bound is not None and other.prediction.latency_s > bound:
         return f"{which}, {names}, would miss the latency asked for"
     if loss < NOTHING:
-        return f"{which}, {names}, would bring nothing"
+        return f"{which}, {names}, would bring nothing {_because(question, best, other, added)}".rstrip()
     cost = "take" if question.objective == "latency" else "cost" if question.objective == "throughput" else "need"
     longer = {"latency": " longer", "memory": " more memory"}.get(question.objective, "")
-    return f"{which}, {names}, would {cost} {loss:.0%}{longer} {_because(question, best, other, added)}"
+    return f"{which}, {names}, would {cost} {100 * loss:.0f} %{longer} {_because(question, best, other, added)}"
 
 
 def _because(question: Question, best: Candidate, other: Candidate, added: Sequence[NodeId]) -> str:
     """The first cause without which most of the loss would be gone."""
     if not is_predicted(other.request.strategy):
         return "because of what its nodes would have to tell each other"
-    gap = _badness(question, other.prediction) - _badness(question, best.prediction)
+    reached, goal = _badness(question, other.prediction), _badness(question, best.prediction)
+    gap = max(reached - goal, 2 * NOTHING * abs(goal))
 
     def explains(**changed: object) -> bool:
         known = {"speeds": question.speeds, "machines": question.machines, "links": question.links} | changed
         told = predict(question.profile, question.model, other.request, **known)  # type: ignore[arg-type]
-        return _badness(question, other.prediction) - _badness(question, told) >= _EXPLAINS * gap
+        return reached - _badness(question, told) >= _EXPLAINS * gap
 
-    its = "its" if len(added) == 1 else "their"
     if explains(links=UNKNOWN):
-        return f"because of {its} {_link(question, added, other.request.nodes)}"
+        return f"because of {_link(question, added, other.request.nodes)}"
     fastest = max(question.speeds.get(node, 1.0) for node in best.request.nodes)
     slowest = min(question.speeds.get(node, 1.0) for node in added)
     if slowest < fastest and explains(speeds=dict(question.speeds) | dict.fromkeys(added, fastest)):
-        return f"because {'it has' if len(added) == 1 else 'they have'} {slowest / fastest:.0%} of the speed"
+        return f"because {'it has' if len(added) == 1 else 'they have'} {100 * slowest / fastest:.0f} % of the speed"
     if question.machines and explains(machines={}):
         shared = next((question.machines[node] for node in added if node in question.machines), None)
         return f"because its nodes share the {shared.cores} cores of {shared.name}" if shared else "for want of cores"
-    return "because messages take longer than it saves"
+    return "because messages take longer than it saves" if reached - goal > NOTHING * abs(goal) else ""
 
 
 def _link(question: Question, added: Sequence[NodeId], nodes: Sequence[NodeId]) -> str:
     """The slowest between the nodes added and the others, or the workstation."""
     ways = Ways(question.links, question.nodes, question.machines)
-    others = (*(node for node in nodes if node not in added), WORKSTATION)
-    between = [ways.way(*ends) for one, other in product(added, others) for ends in ((one, other), (other, one))]
-    byte_s, hop = max(way.byte_s for way in between), max(way.hop_s for way in between)
-    if byte_s * _TYPICAL >= hop:
-        return f"{_bandwidth(1 / byte_s)} link"
-    return f"round trip of {2000 * hop:.3g} ms"
+    before = [node for node in nodes if node not in added]
+
+    def slowest(these: Sequence[NodeId], others: Sequence[NodeId]) -> Way:
+        ends = [(one, other) for one, other in product(these, others) if one != other]
+        every = [ways.way(*pair) for one, other in ends for pair in ((one, other), (other, one))]
+        return max(every, key=lambda way: way.hop_s + _TYPICAL * way.byte_s)
+
+    way, usual = slowest(added, (*before, WORKSTATION)), slowest(before, (*before, WORKSTATION))
+    whose = "its" if len(added) == 1 else "their"
+    if (way.hop_s, way.byte_s) == (usual.hop_s, usual.byte_s):
+        whose = "the workstation's"
+    if way.byte_s * _TYPICAL >= way.hop_s:
+        return f"{whose} {_bandwidth(1 / way.byte_s)} link"
+    return f"{whose} round trip of {2000 * way.hop_s:.3g} ms"
 
 
 _TYPICAL: Final = 16384

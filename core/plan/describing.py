@@ -18,6 +18,8 @@ REPLICATED_KIND: Final = "replicated"
 WHOLE_KIND: Final = "whole"
 WORTH_TELLING: Final = 0.001
 """Of the model's multiply-adds: layers with less are not told one by one where they are not divided."""
+WORTH_TELLING_OF_OTHERS: Final = 0.01
+"""The same for operators that only follow the layout of what they read."""
 _HEADS_RANK: Final = 4
 """Scores of attention are [items, heads, queries, keys]."""
 _ATTENTION: Final = frozenset({"MatMul", "Softmax", "Einsum", "Attention", "MultiHeadAttention", "GroupQueryAttention"})
@@ -124,14 +126,19 @@ def division_of(
 
 def _fallbacks(whole: set[int], steps: Sequence[Step], layers: Sequence[Layer]) -> tuple[str, ...]:
     """Layers with real work that no level divides, and why, the largest first."""
-    least = WORTH_TELLING * sum(layer.macs for layer in layers)
+    work = sum(layer.macs for layer in layers)
     undivided = {
         step.op.layer: step
         for step in reversed(steps)
-        if step.choice is None and step.op.layer in whole and layers[step.op.layer].macs > least
+        if step.choice is None and step.op.layer in whole and layers[step.op.layer].macs > _least(step) * work
     }
     ordered = sorted(undivided, key=lambda index: (-layers[index].macs, index))
     return tuple(f"{layers[index].name} ({undivided[index].op.type}): {reason(undivided[index])}" for index in ordered)
+
+
+def _least(step: Step) -> float:
+    divides_itself = step.has_weights or step.op.type in HEAVY or not step.had_rule
+    return WORTH_TELLING if divides_itself else WORTH_TELLING_OF_OTHERS
 
 
 def reason(step: Step) -> str:

@@ -24,8 +24,8 @@ class LayerDivision(Struct, frozen=True):
     layer: int
     kind: str
     """"whole" (one node runs it), "replicated" (each node of a group runs all of it), "items", "columns", "rows",
-    "groups", "heads", "vocabulary", "directions", "image rows", "image columns", "positions" (of a sequence), or "split"
-    (it follows the layout of its inputs). With several levels of nesting: joined by " + "."""
+    "groups", "heads", "vocabulary", "directions", "image rows", "image columns", "positions" (of a sequence), or
+    "split" (it follows the layout of its inputs). With several levels of nesting: joined by " + "."""
     axis: int | None
     """Axis of the first output that is shared out; None where it is not, or where each node holds a term of a sum."""
     parts: tuple[NodePart, ...]

@@ -74,9 +74,13 @@ class Shard(Struct, frozen=True):
 
 
 def memory_bytes(shards: Sequence[Shard]) -> int:
-    """What shards take on one node beside the agent itself: each distinct weight once, and what each shard adds."""
+    """What shards take on one node beside the agent itself: each distinct weight once, and what each shard adds.
+
+    One shard runs at a time, and all share one arena: the largest activations count, not those of all shards.
+    """
     weights = {w.blob: w.nbytes for shard in shards for w in shard.weights}
-    return sum(weights.values()) + sum(s.repacked_bytes + s.activation_bytes + s.graph_nbytes for s in shards)
+    activations = max((s.activation_bytes for s in shards), default=0)
+    return sum(weights.values()) + activations + sum(s.repacked_bytes + s.graph_nbytes for s in shards)
 
 
 class Slice(Struct, frozen=True, array_like=True):

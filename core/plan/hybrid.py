@@ -40,6 +40,8 @@ from core.plan.replicate import replicate
 from core.plan.search import Step, search
 from core.plan.strategy_text import PIPELINE, REPLICATE, SPATIAL, TENSOR, Level, parse_strategy
 
+_EARLIER: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Parts of the balanced cuts that are tried, one after the other."""
 _ROUNDED: Final = 1e-6
 """By which shares may miss 1."""
 
@@ -74,11 +76,13 @@ class _Nesting:
         scale = request.micro_batch / self._profile.batch if model.batchable and model.fixed_batch is None else 1.0
         self._layer_seconds = [seconds * scale for seconds in self._profile.layer_seconds]
         self._cuts: tuple[int, ...] | None = None
+        self._moved: tuple[str, ...] = ()
         self._steps: list[Step] = []
         inner = [level.kind for level in self._levels[1:]]
         dynamic = bool(model.default_dims()) and any(level.kind == SPATIAL for level in self._levels)
         groups = [level for level in self._levels if level.kind in (TENSOR, SPATIAL)]
-        self._pinned = REPLICATE in inner or dynamic or len(groups) > 1
+        single = request.micro_batch == 1 and not model.default_dims()  # no micro-batch is smaller
+        self._pinned = REPLICATE in inner or dynamic or single or len(groups) > 1
         self._check()
 
     def _check(self) -> None:
@@ -155,7 +159,8 @@ class _Nesting:
         division = division_of(divisions, self._steps, layers)
         if self._divides and not any(map(is_worth_dividing, self._steps)):
             raise self._undivided(division)
-        return Partition(tuple(leaves), tuple(transfers), division, self._cuts, idle_notes(self._steps, layers))
+        notes = (*self._moved, *idle_notes(self._steps, layers))
+        return Partition(tuple(leaves), tuple(transfers), division, self._cuts, notes)
 
     @property
     def _divides(self) -> bool:
@@ -182,19 +187,41 @@ class _Nesting:
         return self._node(program, nodes, levels, 0, 0, "whole model")
 
     def _model_stages(self, nodes: Sequence[NodeId], levels: Sequence[Level]) -> Node:
-        """The outermost pipeline cuts the model where a plain pipeline would."""
-        graph = layer_graph(self._model)
+        """The outermost pipeline cuts the model where a plain pipeline would, or earlier, where a stage could not be
+        divided further otherwise (a classifier has no rows)."""
+        if self._cuts is not None or self._request.cuts is not None:
+            return self._stages_at(self._cuts or self._request.cuts or (), nodes, levels)
         count = levels[0].count
         size = len(nodes) // count
         speeds = [sum(map(self._speed, nodes[i * size : (i + 1) * size])) for i in range(count)]
+        balanced = balanced_cuts(self._profile, self._model, speeds)
+        refused: PlanError | None = None
+        done = len(self._steps)
+        for factor in _EARLIER:
+            cuts = tuple(int(cut * factor) for cut in balanced)
+            try:
+                found = self._stages_at(cuts, nodes, levels)
+            except PlanError as error:
+                refused = refused or error
+                del self._steps[done:]
+                continue
+            if refused is not None:
+                where = ", ".join(str(cut) for cut in cuts)
+                self._moved = (f"The model is cut after layer {where}, earlier than is balanced. {refused.message}",)
+            return found
+        assert refused is not None
+        raise refused
+
+    def _stages_at(self, cuts: Sequence[int], nodes: Sequence[NodeId], levels: Sequence[Level]) -> Node:
+        graph = layer_graph(self._model)
+        count = levels[0].count
+        size = len(nodes) // count
         layers = len(graph.needs)
-        cuts = self._cuts or self._request.cuts or balanced_cuts(self._profile, self._model, speeds)
         if len(cuts) != count - 1 or any(not a < b for a, b in pairwise((0, *cuts, layers))):
             raise PlanError(
                 f"Cuts {list(cuts)} do not divide {layers} layers among {count} stages.",
                 hint=f"Give {count - 1} increasing numbers from 1 to {layers - 1}.",
             )
-        self._cuts = tuple(cuts)
         at = {cut.position: cut.recomputed for cut in self._model.cuts(self._request.micro_batch)}
         bounds = (0, *cuts, layers)
         fragments = stages(graph, bounds, ((), *(at[position] for position in cuts)))
@@ -204,6 +231,7 @@ class _Nesting:
             self._node(program, nodes[i * size : (i + 1) * size], levels[1:], i, 0, f"layers {first + 1}-{last}")
             for i, (program, (first, last)) in enumerate(zip(programs, pairwise(bounds), strict=True))
         ]
+        self._cuts = tuple(cuts)
         return stage_node(programs, children)
 
     def _node(
@@ -265,7 +293,7 @@ class _Nesting:
         return PlanError(
             f"Nothing of this model can be divided by {self._request.strategy}{forced} over "
             f"{len(self._request.nodes)} nodes. {why}.",
-            hint="Leave the axis open." if axis is not None else "Use pipeline or replicate, or fewer nodes.",
+            hint="Use the other axis, or none." if axis is not None else "Use pipeline or replicate, or fewer nodes.",
         )
 
 

@@ -35,7 +35,7 @@ def test_stages_are_those_of_the_chain(model: Model) -> None:
         setting = setting_of(profile, model, asked, {}, {})
         for load, stage in zip(played(setting, asked.nodes, (cut,)).loads, ((0, index), (index, -1)), strict=True):
             assert load.compute_s == pytest.approx(found.seconds[stage])
-            assert load.handling_s == pytest.approx(found.handling()[stage])
+            assert load.handling_s == pytest.approx(found.handling[stage])
             assert load.sent_bytes == found.sent[stage] + found.results[stage]
             held = load.weight_bytes + load.repacked_bytes + load.activation_bytes
             assert held == pytest.approx(found.memory[stage], rel=0.01)

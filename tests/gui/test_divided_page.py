@@ -275,7 +275,7 @@ def test_the_newest_question_wins(opened: Callable[..., PartitionPage], bridge: 
         assert bridge.work_out("test", one) is None
     wait_for(lambda: not bridge.outlines.busy, 20)
     assert bridge.work_out("test", asked[-1]) is not None
-    assert len(bridge.outlines._found) - before <= 3
+    assert len(bridge.outlines._found) - before < len(asked) / 4  # the cards of the page may ask too
     assert len(bridge.outlines._found) <= KEPT
     bridge.work_out("test", None)
 

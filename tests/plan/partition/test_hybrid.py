@@ -305,7 +305,7 @@ def test_a_model_that_cannot_be_divided_as_forced_says_which_layer_and_why() -> 
     words = r"tensor by rows over 2 nodes. y \(QLinearMatMul\): it can be divided by columns only"
     with pytest.raises(PlanError, match=words) as error:
         partition(model, "tensor", 2, tensor_axis="rows")
-    assert error.value.hint == "Leave the axis open."
+    assert error.value.hint == "Use the other axis, or none."
     check(model, "tensor", 2)
 
 
