@@ -178,7 +178,7 @@ def _add_strategy(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--strategy", metavar="S",
         help="single, replicate, pipeline, tensor, spatial, or levels of them, see below; auto, the default, takes the "
-        "best predicted one of the first three",
+        "best predicted one, on as many of the nodes as it is worth",
     )  # fmt: skip
 
 

@@ -80,6 +80,8 @@ class PlanReport(Struct, frozen=True, kw_only=True):
     efficiency: float
     single_throughput: float
     bottleneck: str
+    why: str
+    """Why the automatic strategy took this one; empty where a strategy was asked for."""
     notes: tuple[str, ...]
 
 
@@ -95,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
             batch = default_micro_batch(model, options.batch)
             costs = measure(model, batch, cluster, nodes, progress, stop)
             progress.step("Planning")
-            choice = choose(model, asked, batch, nodes, costs, options.objective)
+            choice = choose(model, asked, batch, nodes, costs, options.objective, stop)
         names = {node.id: node.name for node in nodes}
         progress.clear()
         if options.save is not None:
@@ -135,6 +137,7 @@ def plan_report(choice: Choice, model: Model, names: Mapping[NodeId, str]) -> Pl
         efficiency=prediction.efficiency,
         single_throughput=prediction.single_throughput,
         bottleneck=names[prediction.bottleneck],
+        why=choice.why,
         notes=tuple(dict.fromkeys((*plan.notes, *prediction.notes))),
     )
 
@@ -214,6 +217,8 @@ def _print(report: PlanReport) -> None:
         f"efficiency {report.efficiency:.0%}; best node alone: {report.single_throughput:.1f} items/s; "
         f"slowest part: {report.bottleneck}"
     )
+    if report.why:
+        print(f"\nwhy: {report.why}")
     for words in report.notes:
         note(f"note: {words}")
 

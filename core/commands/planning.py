@@ -8,22 +8,25 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.cluster.client import Cluster
 from core.cluster.machines import machines_of
 from core.cluster.node import Node
 from core.commands.output import Progress
-from core.commands.wanted import SIMPLE, Wanted, placed, wanted
+from core.commands.wanted import Wanted, placed
 from core.cost.dataflow import predict_outline
-from core.cost.predict import predict
+from core.cost.links import UNKNOWN, Links
+from core.cost.predict import balanced_cuts, is_predicted, predict
 from core.cost.profile import profile_model
 from core.cost.types import Machine, Prediction, Profile
-from core.errors import DoesNotFitError, PlanError
+from core.errors import PlanError
 from core.model.graph import Model
+from core.plan.auto import Objective, best_plan
 from core.plan.compile import CompiledPlan, compile_plan, micro_batch_for
 from core.plan.form import NodeId, PlanRequest
+from core.plan.strategy_text import PIPELINE
 from core.run.report import Predicted
-from core.units import format_bytes
 
 MICRO_BATCH: Final = 8
 
@@ -34,6 +37,7 @@ class Costs(Struct, frozen=True):
     profile: Profile
     speeds: Mapping[NodeId, float]
     machines: Mapping[NodeId, Machine] = {}
+    links: Links = UNKNOWN
 
 
 class Choice(Struct, frozen=True):
@@ -41,6 +45,8 @@ class Choice(Struct, frozen=True):
 
     compiled: CompiledPlan
     prediction: Prediction
+    why: str = ""
+    """Of the automatic strategy: why this one."""
 
 
 def default_micro_batch(model: Model, wanted: int | None, *, items: int | None = None, nodes: int = 1) -> int:
@@ -74,27 +80,35 @@ def measure(
 
 
 def choose(
-    model: Model, asked: Wanted | None, batch: int, nodes: Sequence[Node], costs: Costs, objective: str
+    model: Model,
+    asked: Wanted | None,
+    batch: int,
+    nodes: Sequence[Node],
+    costs: Costs,
+    objective: Objective,
+    stop: threading.Event | None = None,
 ) -> Choice:
-    """The strategy asked for; for None, of those of ``SIMPLE`` that fit the nodes the best predicted by ``objective``.
+    """The strategy asked for; for None, the best by ``objective`` over all strategies and any of the nodes.
 
-    Raises PlanError when the strategy makes no sense here, DoesNotFitError when nothing fits.
+    Raises PlanError when the strategy makes no sense here, DoesNotFitError when nothing fits, Cancelled.
     """
     if asked is not None:
         return candidate(model, asked, batch, nodes, costs)
-    choices = []
-    problems = []
-    for strategy in SIMPLE if len(nodes) > 1 else SIMPLE[:1]:
-        try:
-            choices.append(candidate(model, wanted(strategy), batch, nodes, costs))
-        except PlanError as error:
-            problems.append(error)
-    if not choices:
-        raise problems[0]
-    fitting = [choice for choice in choices if not _too_large(choice.prediction, nodes)]
-    if not fitting:
-        raise DoesNotFitError(f"{model.name} fits in no way: {'; '.join(_too_large(choices[-1].prediction, nodes))}.")
-    return min(fitting, key=lambda choice: _badness(choice.prediction, objective))
+    found = best_plan(
+        model,
+        costs.profile,
+        [node.id for node in nodes],
+        costs.speeds,
+        costs.machines,
+        costs.links,
+        {node.id: node.info.memory_limit for node in nodes if node.info is not None},
+        objective,
+        micro_batch=batch,
+        names={node.id: node.name for node in nodes},
+        cancel=stop,
+    )
+    made = predicted(model, found.request, costs)
+    return replace(made, why=found.words)
 
 
 def candidate(model: Model, asked: Wanted, batch: int, nodes: Sequence[Node], costs: Costs) -> Choice:
@@ -103,32 +117,19 @@ def candidate(model: Model, asked: Wanted, batch: int, nodes: Sequence[Node], co
 
 
 def predicted(model: Model, request: PlanRequest, costs: Costs) -> Choice:
-    """``request`` compiled, with what is expected of it. Raises PlanError."""
+    """``request`` compiled, with what is expected of it; open cuts are balanced by the links too. Raises PlanError."""
+    if request.strategy == PIPELINE and request.cuts is None and len(request.nodes) > 1 and costs.links != UNKNOWN:
+        speeds = [costs.speeds.get(node, 1.0) for node in request.nodes]
+        cuts = balanced_cuts(
+            costs.profile, model, speeds, nodes=request.nodes, links=costs.links, machines=costs.machines
+        )
+        request = replace(request, cuts=cuts)
     compiled = compile_plan(model, request, profile=costs.profile, speeds=costs.speeds, machines=costs.machines)
-    if request.strategy in SIMPLE:
-        told = predict(costs.profile, model, compiled.plan.request, costs.speeds, costs.machines)
+    if is_predicted(request.strategy):
+        told = predict(costs.profile, model, compiled.plan.request, costs.speeds, costs.machines, costs.links)
     else:
-        told = predict_outline(costs.profile, compiled.outline, model, costs.speeds, costs.machines)
+        told = predict_outline(costs.profile, compiled.outline, model, costs.speeds, costs.machines, costs.links)
     return Choice(compiled, told)
-
-
-def _badness(prediction: Prediction, objective: str) -> float:
-    match objective:
-        case "latency":
-            return prediction.latency_s
-        case "memory":
-            return max(node.memory_bytes for node in prediction.nodes)
-        case _:
-            return -prediction.throughput
-
-
-def _too_large(prediction: Prediction, nodes: Sequence[Node]) -> list[str]:
-    limits = {node.id: (node.name, node.info.memory_limit) for node in nodes if node.info is not None}
-    return [
-        f"{limits[use.node][0]} would need {format_bytes(use.memory_bytes)} of {format_bytes(limits[use.node][1])}"
-        for use in prediction.nodes
-        if use.node in limits and use.memory_bytes > limits[use.node][1]
-    ]
 
 
 def as_predicted(prediction: Prediction, names: Mapping[NodeId, str]) -> Predicted:

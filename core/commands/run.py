@@ -102,6 +102,7 @@ def _run(
         efficiency=report.throughput / alone if alone > 0 else None,
         verified=verified.passed if verified is not None else None,
         max_abs_error=verified.max_abs_error if verified is not None else None,
+        notes=(*filter(None, [choice.why]), *report.notes),
     )
 
 
@@ -129,7 +130,7 @@ def _choose(
     progress.step("Planning")
     if work.plan is not None:
         return predicted(work.model, request, costs), costs
-    return choose(work.model, work.asked, batch, nodes, costs, options.objective), costs
+    return choose(work.model, work.asked, batch, nodes, costs, options.objective, stop), costs
 
 
 def _deployed(

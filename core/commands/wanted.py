@@ -31,8 +31,6 @@ from core.plan.strategy_text import (
 )
 
 AUTO: Final = "auto"
-SIMPLE: Final = (SINGLE, REPLICATE, PIPELINE)
-"""What auto chooses from."""
 
 
 class Wanted(Struct, frozen=True):

@@ -32,6 +32,9 @@ class Link(Struct, frozen=True):
 
 
 LOOPBACK: Final = Link()
+_WORKSTATION_LINE: Final = "the workstation"
+OUT_OF_WORKSTATION: Final = f"out of {_WORKSTATION_LINE}"
+"""The name of its line, in a ``Way``, unless another was given in its place."""
 
 
 class Line(Struct, frozen=True):
@@ -139,5 +142,5 @@ def _interface(node: NodeId, machines: Mapping[NodeId, Machine]) -> str:
     """Its name: nodes of one machine share one, and those of the workstation's machine share the workstation's."""
     machine = machines.get(node)
     if node == WORKSTATION or (machine is not None and machine.here):
-        return "the workstation"
+        return _WORKSTATION_LINE
     return machine.name if machine is not None else f"node {node}"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.cost.links import WORKSTATION, Ways
+from core.cost.links import WORKSTATION, Way, Ways
 from core.cost.nodes import NodeCost
 from core.cost.stages import Floats, Stages
 from core.plan.form import NodeId
@@ -117,7 +117,7 @@ class CostTables:
         self.stages = stages
         self._ways = ways
         self._goal = goal
-        self._made: dict[tuple[NodeCost, float], Floats] = {}
+        self._made: dict[tuple[NodeCost, float, Way, Way], Floats] = {}
         self._crossing: Floats = stages.received.max(axis=1)  # a stage up to the end reads all that crosses
 
     def start(self) -> Floats:
@@ -141,7 +141,8 @@ class CostTables:
         return reach + carried + way.hop_s if self._goal == "sum" else np.maximum(reach, carried)
 
     def _table(self, member: Member) -> Floats:
-        key = member.cost, member.room
+        ways = self._ways.way(WORKSTATION, member.node), self._ways.way(member.node, WORKSTATION)
+        key = member.cost, member.room, *ways
         found = self._made.get(key)
         if found is None:
             stages = self.stages
@@ -149,14 +150,20 @@ class CostTables:
                 case "memory":
                     value = stages.memory
                 case "sum":
-                    value = stages.through_seconds(member.cost)
+                    value = stages.through_seconds(member.cost) + sum(self._client_seconds(*ways))
                 case "pace":
-                    value = stages.cycle_seconds(member.cost)
+                    value = np.maximum(stages.cycle_seconds(member.cost), np.maximum(*self._client_seconds(*ways)))
                 case "excess":
                     value = stages.memory - member.room
             fits = stages.allowed & ((stages.memory <= member.room) | (self._goal == "excess"))
             found = self._made[key] = np.where(fits, value, np.inf)
         return found
+
+    def _client_seconds(self, there: Way, back: Way) -> tuple[Floats, Floats]:
+        """On the way from the workstation and to it."""
+        given, results = self.stages.given, self.stages.results
+        hops = (there.hop_s, back.hop_s) if self._goal == "sum" else (0.0, 0.0)
+        return given * there.byte_s + hops[0] * (given > 0), results * back.byte_s + hops[1] * (results > 0)
 
 
 class _Search:
@@ -195,7 +202,7 @@ class _Search:
         kind, last = self._kinds[index], state.last
         begins = state.reach
         if last >= 0:
-            target = kind.nodes[1] if last == index else kind.nodes[0]
+            target = kind.nodes[-1] if last == index else kind.nodes[0]
             begins = self._costs.handed(begins, self._kinds[last].nodes[0], target)
         reach, origin = self._costs.step(begins, kind.member)
         used = (*state.used[:index], state.used[index] + 1, *state.used[index + 1 :])

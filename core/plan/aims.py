@@ -37,6 +37,7 @@ _IMAGE_RANKS: Final = (4, 5)
 _SEQUENCE_RANK: Final = 3
 _IDS_RANK: Final = 2
 _CONVOLUTIONS: Final = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool"})
+_FIRST_SPATIAL_AXIS: Final = 2
 _MOST_CHANNELS: Final = 4
 """An image whose last axis is this short has its channels there."""
 
@@ -83,9 +84,21 @@ def _spatial_inputs(
         size = sizes[name]
         if size < len(group.shares):
             continue
-        exact = split_by(((size, 1),), axis, group)
+        patch = _patch(program, name, axis)
+        granule = patch if size % patch == 0 and size // patch >= len(group.shares) else 1
+        exact = split_by(((size, granule),), axis, group)
         found[name] = tuple(_extended(exact, extra, size) for extra in overlaps.get((name, axis), (0,)))
     return found
+
+
+def _patch(program: Program, name: str, axis: int) -> int:
+    """Rows that stay together: those of a patch, where the first convolution cuts the image into patches."""
+    reader = next((op for op in program.ops if op.type == "Conv" and op.inputs[0] == name), None)
+    if reader is None or axis < _FIRST_SPATIAL_AXIS:
+        return 1
+    strides, kernel = reader.attributes.get("strides"), program.types[reader.inputs[1]].shape
+    stride = strides.as_ints()[axis - _FIRST_SPATIAL_AXIS] if strides is not None else 1
+    return int(stride) if kernel is not None and kernel[axis] == stride else 1
 
 
 def _item_inputs(program: Program, group: Group) -> dict[str, tuple[Split, ...]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import combinations, pairwise, permutations
+from itertools import combinations, pairwise, permutations, product
 from math import inf, sqrt
 from types import MappingProxyType
 from typing import Final, Literal
@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from core.cost.dataflow import predict_outline
 from core.cost.links import UNKNOWN, WORKSTATION, Links
 from core.cost.loads import setting_of
+from core.cost.nodes import NodeCost
 from core.cost.orders import CostTables, Goal, Member, best_cuts, best_lines, crowded, transitions
 from core.cost.predict import predict
 from core.cost.stages import Stages, stages_of
@@ -51,9 +52,14 @@ MOST_LIKELY: Final = 3
 PER_LENGTH: Final = 2
 MOST_LINES: Final = 40
 POLISHED: Final = 3
-"""Pipelines whose cuts are moved until no neighbouring position is better."""
+"""Pipelines whose cuts are moved until no neighbouring position is better; all of them where a model has few."""
+SHORT: Final = 16
 OUTLINE_SECONDS: Final = 1.5
 """That outlines may take, by the estimate of ``Groups.outline_seconds``."""
+MORE_SECONDS: Final = 0.7
+"""More where nothing else fits."""
+LEAST: Final = 1.1
+"""Where nothing fits those that need least come first; estimates within this factor are equal."""
 HOPELESS: Final = 1.5
 """A rough estimate that is worse than the best plan by this factor is not looked into."""
 
@@ -265,24 +271,27 @@ class _Search:
         q, known = self._q, self._setting.known
         most = min(len(q.nodes), known.count)
         goals: dict[Goal, None] = dict.fromkeys(["pace"])
-        if q.objective == "latency" or q.latency_bound_s is not None:
-            goals["sum"] = None
+        if q.objective == "latency" or q.latency_bound_s is not None or crowded(self._members):
+            goals["sum"] = None  # cores that are shared set the pace by the sum of what runs on them
         if q.objective == "memory" or q.limits:
             goals["memory"] = None
         steps = 1 if len(q.nodes) <= FEW else transitions(self._members, self._ways)
         places = max(FEWEST_PLACES, min(MOST_PLACES, int(sqrt(WORK / len(goals) / steps))))
         coarse, fine = self._stages(places), self._stages(MOST_PLACES)
         tried: dict[PlanRequest, Candidate] = {}
-        for goal in goals:
-            tables = CostTables(fine, self._ways, goal)
-            for nodes in self._orders(coarse, goal, most):
-                line = best_cuts(tables, [self._member(node) for node in nodes])
-                if line.value < inf:
-                    if (one := self._tried(PIPELINE, nodes, line.cuts)) is not None:
-                        tried[one.request] = one
+        runs: list[tuple[Goal, list[Member]]] = [(goal, self._members) for goal in goals]
+        if crowded(self._members):
+            runs.append(("pace", self._slowed()))
+        for goal, members in runs:
+            tables, by_node = CostTables(fine, self._ways, goal), {member.node: member for member in members}
+            for nodes in self._orders(coarse, members, goal, most):
+                line = best_cuts(tables, [by_node[node] for node in nodes])
+                if line.value < inf and (one := self._tried(PIPELINE, nodes, line.cuts)) is not None:
+                    tried[one.request] = one
         if not tried:
             self._least_lacking(fine, most)
-        for one in sorted(tried.values(), key=self._rank)[:POLISHED]:
+        count = POLISHED if len(fine.positions) > SHORT else len(tried)
+        for one in sorted(tried.values(), key=self._rank)[:count]:
             self._polished(one, fine)
         self._side_by_side(fine)
 
@@ -292,13 +301,27 @@ class _Search:
     def _member(self, node: NodeId) -> Member:
         return next(member for member in self._members if member.node == node)
 
-    def _orders(self, stages: Stages, goal: Goal, most: int) -> Iterator[tuple[NodeId, ...]]:
+    def _slowed(self) -> list[Member]:
+        """The nodes as they are when all of them work and their machines have too few cores."""
+        full, threads = crowded(self._members), dict[str, int]()
+        for member in self._members:
+            if (machine := member.cost.machine) is not None:
+                threads[machine.name] = threads.get(machine.name, 0) + machine.threads
+
+        def slowed(cost: NodeCost) -> NodeCost:
+            if cost.machine is None or cost.machine.name not in full:
+                return cost
+            return replace(cost, speed=cost.speed * cost.machine.cores / threads[cost.machine.name])
+
+        return [replace(member, cost=slowed(member.cost)) for member in self._members]
+
+    def _orders(self, stages: Stages, members: Sequence[Member], goal: Goal, most: int) -> Iterator[tuple[NodeId, ...]]:
         """Orders of nodes worth a look, each for two stages or more."""
         if len(self._q.nodes) <= FEW:
             every = [order for count in range(2, most + 1) for order in permutations(self._q.nodes, count)]
             yield from {self._looks(order): order for order in reversed(every)}.values()
             return
-        lines = best_lines(stages, self._members, self._ways, goal, self._check, most=most)
+        lines = best_lines(stages, members, self._ways, goal, self._check, most=most)
         taken: dict[int, int] = {}
         for index, line in enumerate(lines):
             length = len(line.nodes)
@@ -371,9 +394,12 @@ class _Search:
                 shapes += groups.shapes(kind, found.division)
         room = min(q.limits.values(), default=None)
         fitting = [one for one in self._found.values() if not one.lacking]
-        left += 0 if fitting else OUTLINE_SECONDS  # what fits is worth a longer search
+        left += 0 if fitting else MORE_SECONDS  # what fits is worth a longer search
         best = min((_badness(one, q.objective) for one in fitting), default=inf)
         shapes.sort(key=lambda shape: (shape.badness(q.objective, q.latency_bound_s, room), shape.strategy))
+        if not fitting:
+            least = LEAST * min((shape.memory_bytes for shape in shapes), default=0.0)
+            shapes.sort(key=lambda shape: shape.memory_bytes > least)
         for shape in shapes:
             hopeless = shape.kind in tried and shape.badness(q.objective, None, room) > best * HOPELESS ** (
                 -1 if best < 0 else 1
@@ -411,11 +437,10 @@ class _Search:
 
 
 def _moves(request: PlanRequest, places: Sequence[int]) -> Iterator[PlanRequest]:
-    """One cut a little to the left or to the right."""
-    cuts = request.cuts or ()
-    for index, cut in enumerate(cuts):
-        place = places.index(cut)
-        for near in places[max(1, place - 2) : min(place + 3, len(places) - 1)]:
-            moved = (*cuts[:index], near, *cuts[index + 1 :])
-            if near != cut and all(a < b for a, b in pairwise(moved)):
-                yield replace(request, cuts=moved)
+    """One cut, or two that follow one another, a little to the left or to the right."""
+    at = [places.index(cut) for cut in request.cuts or ()]
+    for count, step in product((1, 2), (-2, -1, 1, 2)):
+        for first in range(len(at) - count + 1):
+            moved = [*at[:first], *(place + step for place in at[first : first + count]), *at[first + count :]]
+            if all(a < b for a, b in pairwise((0, *moved, len(places) - 1))):
+                yield replace(request, cuts=tuple(places[place] for place in moved))

@@ -7,7 +7,9 @@ from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from core.cost.links import UNKNOWN, WORKSTATION, Way, Ways
+from msgspec.structs import replace
+
+from core.cost.links import OUT_OF_WORKSTATION, UNKNOWN, WORKSTATION, Line, Way, Ways
 from core.cost.predict import is_predicted, predict
 from core.cost.types import Prediction
 from core.plan.form import NodeId
@@ -78,9 +80,12 @@ def _left_out(question: Question, best: Candidate, found: Sequence[Candidate]) -
     if _loss(question, nearest.prediction, other.prediction) > NEAR_EQUAL:
         other = nearest
     added = [node for node in other.request.nodes if node not in used]
-    which = f"the {ORDINALS[len(used)]}" if len(added) == 1 and len(used) < len(ORDINALS) else f"{len(added)} more"
+    ordinal = ORDINALS[len(used)] if len(used) < len(ORDINALS) else f"{len(used) + 1}th"
+    which = f"the {ordinal}" if len(added) == 1 else f"{len(added)} more"
     names = ", ".join(_name(question, node) for node in added[:MOST_NAMES])
     names += ", ..." if len(added) > MOST_NAMES else ""
+    if other.request.strategy.partition("(")[0] != best.request.strategy.partition("(")[0]:
+        names += f" ({other.request.strategy})"
     loss = _loss(question, best.prediction, other.prediction)
     bound = question.latency_bound_s
     if bound is not None and other.prediction.latency_s > bound:
@@ -94,16 +99,20 @@ def _left_out(question: Question, best: Candidate, found: Sequence[Candidate]) -
 
 def _because(question: Question, best: Candidate, other: Candidate, added: Sequence[NodeId]) -> str:
     """The first cause without which most of the loss would be gone."""
-    if not is_predicted(other.request.strategy):
-        return "because of what its nodes would have to tell each other"
     reached, goal = _badness(question, other.prediction), _badness(question, best.prediction)
+    if not is_predicted(other.request.strategy):
+        return "because of what its nodes would have to tell each other" if reached - goal > NOTHING * abs(goal) else ""
     gap = max(reached - goal, 2 * NOTHING * abs(goal))
 
     def explains(**changed: object) -> bool:
         known = {"speeds": question.speeds, "machines": question.machines, "links": question.links} | changed
-        told = predict(question.profile, question.model, other.request, **known)  # type: ignore[arg-type]
+        recut = replace(other.request, cuts=None)
+        told = predict(question.profile, question.model, recut, **known)  # type: ignore[arg-type]
         return reached - _badness(question, told) >= _EXPLAINS * gap
 
+    line = _workstations(question, other.request.nodes)
+    if line is not None and explains(links=replace(question.links, lines=(*question.links.lines, line[0]))):
+        return f"because of the workstation's {_bandwidth(line[1])} link"
     if explains(links=UNKNOWN):
         return f"because of {_link(question, added, other.request.nodes)}"
     fastest = max(question.speeds.get(node, 1.0) for node in best.request.nodes)
@@ -114,6 +123,15 @@ def _because(question: Question, best: Candidate, other: Candidate, added: Seque
         shared = next((question.machines[node] for node in added if node in question.machines), None)
         return f"because its nodes share the {shared.cores} cores of {shared.name}" if shared else "for want of cores"
     return "because messages take longer than it saves" if reached - goal > NOTHING * abs(goal) else ""
+
+
+def _workstations(question: Question, nodes: Sequence[NodeId]) -> tuple[Line, float] | None:
+    """Its own line as if that had no limit, and its limit; None where there is none."""
+    here = [node for node in question.nodes if node in question.machines and question.machines[node].here]
+    ways = Ways(question.links, question.nodes, question.machines)
+    crossed = {name: byte_s for node in nodes for name, byte_s in ways.way(WORKSTATION, node).lines}
+    own = [byte_s for name, byte_s in crossed.items() if name == OUT_OF_WORKSTATION]
+    return (Line((WORKSTATION, *here), inf), 1 / own[0]) if own else None
 
 
 def _link(question: Question, added: Sequence[NodeId], nodes: Sequence[NodeId]) -> str:

@@ -159,7 +159,7 @@ class _Nesting:
         division = division_of(divisions, self._steps, layers)
         if self._divides and not any(map(is_worth_dividing, self._steps)):
             raise self._undivided(division)
-        notes = (*self._moved, *idle_notes(self._steps, layers))
+        notes = (*self._moved, *self._fixed_sizes(), *idle_notes(self._steps, layers))
         return Partition(tuple(leaves), tuple(transfers), division, self._cuts, notes)
 
     @property
@@ -285,6 +285,13 @@ class _Nesting:
         return self._layer_seconds[op.layer] * op.share if op.layer >= 0 else 0.0
 
     # ------------------------------------------------------------ words
+
+    def _fixed_sizes(self) -> tuple[str, ...]:
+        sizes = self._model.default_dims()
+        if not (self._pinned and sizes):
+            return ()
+        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        return (f"This division holds for one size of the inputs only: {told}.",)
 
     def _undivided(self, division: Division) -> PlanError:
         why = division.fallbacks[0] if division.fallbacks else "Its layers have nothing that can be shared out"

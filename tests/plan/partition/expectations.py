@@ -31,14 +31,12 @@ REFUSED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
     },
     "lstm": {
-        RECURRENT: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial"),
+        RECURRENT: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial", "pipeline > replicate"),
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
-        ONE_ITEM: ("pipeline > replicate",),
     },
     "rnn": {
-        RECURRENT: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial"),
+        RECURRENT: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial", "pipeline > replicate"),
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
-        ONE_ITEM: ("pipeline > replicate",),
     },
     "bert-base": {
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
@@ -73,9 +71,6 @@ REFUSED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "light_zfnet512": {
         ONE_ITEM: ("pipeline > replicate",),
     },
-    "exported vit": {
-        IDLE: ("spatial 4",),
-    },
     "exported lstm": {
         RECURRENT: ("spatial 2", "spatial 3", "spatial 4"),
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
@@ -89,12 +84,12 @@ REFUSED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "tensor 3 columns",
             "pipeline > tensor",
             "replicate > tensor",
+            "pipeline > replicate",
             "tensor > pipeline",
             "tensor > tensor",
         ),
         NOTHING: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial", "tensor > spatial", "spatial > tensor"),
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
-        ONE_ITEM: ("pipeline > replicate",),
     },
     "exported bert": {
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
@@ -115,9 +110,6 @@ REFUSED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "exported encoder": {
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
     },
-    "exported vit-old": {
-        IDLE: ("spatial 4",),
-    },
     "exported lstm-old": {
         RECURRENT: ("spatial 2", "spatial 3", "spatial 4"),
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
@@ -134,6 +126,7 @@ REFUSED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "spatial 4",
             "pipeline > tensor",
             "replicate > tensor",
+            "pipeline > replicate",
             "tensor > spatial",
             "spatial > tensor",
             "tensor > pipeline",
@@ -141,7 +134,6 @@ REFUSED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
         TOO_FEW: ("pipeline > spatial",),
-        ONE_ITEM: ("pipeline > replicate",),
     },
     "exported bert-old": {
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
