@@ -140,7 +140,7 @@ class _Flow:
         leaving = [one for one in joints if one.source == node != one.target]
         coming = [one for one in joints if one.target == node != one.source]
         sent, received = [one.nbytes for one in leaving], [one.nbytes for one in coming]
-        kept = sum(one.nbytes for one in joints if one.source == node == one.target)
+        kept = [one for one in joints if one.source == node == one.target]
         programs = {id(part.program): part.program for part in parts}.values()
         weights = {key: size for program in programs for key, size in _weights(program, program.constants).items()}
         twice = {key: size for program in programs for key, size in _weights(program, _repacked(program)).items()}
@@ -150,7 +150,7 @@ class _Flow:
             receive_s=cost.handling_seconds(len(received), sum(received)),
             send_s=cost.handling_seconds(len(sent), sum(sent)),
             sent_bytes=sum(sent),
-            waiting_bytes=sum(received) + sum(sent) + kept,
+            waiting_bytes=max(_around(part.id, coming, leaving, kept) for part in parts),
             weight_bytes=sum(weights.values()),
             repacked_bytes=sum(twice.values()),
             live_bytes=max(self._live_bytes(program) for program in programs),
@@ -169,6 +169,14 @@ class _Flow:
         if found is None:
             found = self._live[id(program)] = peak_bytes(program)
         return found
+
+
+def _around(shard: ShardId, coming: Iterable[_Joint], leaving: Iterable[_Joint], kept: Iterable[_Joint]) -> int:
+    """Bytes that a node holds for one micro-batch while one of its shards runs: what came in for it, what it sends, and
+    what lies between the node's shards. Their numbers follow the order in which they run."""
+    inputs = sum(one.nbytes for one in coming if one.consumer == shard)
+    outputs = sum(one.nbytes for one in leaving if one.producer == shard)
+    return inputs + outputs + sum(one.nbytes for one in kept if one.producer <= shard <= one.consumer)
 
 
 def _weights(program: Program, names: Iterable[str]) -> dict[tuple[int, object], int]:

@@ -54,10 +54,12 @@ MOST_LINES: Final = 40
 POLISHED: Final = 3
 """Pipelines whose cuts are moved until no neighbouring position is better; all of them where a model has few."""
 SHORT: Final = 16
-OUTLINE_SECONDS: Final = 1.5
+MOST_MOVES: Final = 60
+"""Of a longer model's cuts."""
+OUTLINE_SECONDS: Final = 1.9
 """That outlines may take, by the estimate of ``Groups.outline_seconds``."""
-MORE_SECONDS: Final = 0.7
-"""More where nothing else fits."""
+MORE_SECONDS: Final = 1.2
+"""More while nothing is known to fit."""
 LEAST: Final = 1.1
 """Where nothing fits those that need least come first; estimates within this factor are equal."""
 HOPELESS: Final = 1.5
@@ -350,9 +352,11 @@ class _Search:
         """Move one cut at a time to a neighbouring position as long as that is better."""
         places = [int(place) for place in stages.positions]
         best, moved = start, True
-        while moved:
+        left = MOST_MOVES if len(places) > SHORT else inf
+        while moved and left > 0:
             moved = False
             for request in _moves(best.request, places):
+                left -= 1
                 try:
                     found = self._weighed(request)
                 except PlanError:
@@ -389,22 +393,22 @@ class _Search:
         shapes: list[Shape] = []
         for kind in (TENSOR, SPATIAL):
             found = self._outlined(kind, groups.pair)
-            left -= groups.outline_seconds(2)
+            left -= groups.outline_seconds(2, 1, 0)
             if found is not None:
                 shapes += groups.shapes(kind, found.division)
         room = min(q.limits.values(), default=None)
         fitting = [one for one in self._found.values() if not one.lacking]
-        left += 0 if fitting else MORE_SECONDS  # what fits is worth a longer search
         best = min((_badness(one, q.objective) for one in fitting), default=inf)
-        shapes.sort(key=lambda shape: (shape.badness(q.objective, q.latency_bound_s, room), shape.strategy))
+        order = {shape: (shape.badness(q.objective, q.latency_bound_s, room), len(shape.nodes)) for shape in shapes}
+        shapes.sort(key=lambda shape: (*order[shape], shape.strategy))
         if not fitting:
             least = LEAST * min((shape.memory_bytes for shape in shapes), default=0.0)
             shapes.sort(key=lambda shape: shape.memory_bytes > least)
+        limit = best * HOPELESS if best > 0 else best / HOPELESS
         for shape in shapes:
-            hopeless = shape.kind in tried and shape.badness(q.objective, None, room) > best * HOPELESS ** (
-                -1 if best < 0 else 1
-            )
-            if hopeless or shape.outline_seconds > left:
+            fits = any(not one.lacking for one in self._found.values())
+            hopeless = shape.kind in tried and shape.badness(q.objective, None, room) > limit
+            if hopeless or shape.outline_seconds > left + (0 if fits else MORE_SECONDS):
                 continue
             tried.add(shape.kind)
             left -= shape.outline_seconds

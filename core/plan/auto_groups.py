@@ -13,7 +13,8 @@ from core.cost import exchange as price
 from core.cost.exchange import LinkCost, link_cost
 from core.cost.links import Links
 from core.cost.loads import Setting
-from core.cost.messages import HOP_SECONDS, handling_seconds
+from core.cost.messages import HOP_SECONDS, IN_FLIGHT, handling_seconds
+from core.cost.simulation import MOST_EVENTS
 from core.cost.types import Machine
 from core.plan.division import Division
 from core.plan.form import NodeId
@@ -21,6 +22,9 @@ from core.plan.strategy_text import PIPELINE, REPLICATE
 
 MOST_RANKS: Final = 8
 """Of a group whose estimate is looked into, beside all nodes together."""
+EVENTS_PER_MESSAGE: Final = 12
+"""Of the simulation, for each micro-batch under way: two, in about six rounds."""
+EVENT_SECONDS: Final = 5e-6
 TYPICAL_BYTES: Final = 1 << 16
 """Of a message, to tell near nodes from far ones."""
 
@@ -97,9 +101,11 @@ class Groups:
         """Two near and fast nodes."""
         return next(self._disjoint(2))
 
-    def outline_seconds(self, ranks: int) -> float:
-        """About what the outline of one group takes to make; counted on a common core, not on the clock."""
-        return self._layers * (2.5e-4 + 1.0e-4 * ranks)
+    def outline_seconds(self, ranks: int, stages: int, exchanges: int) -> float:
+        """About what it takes to make the outline of one replica and to play it; by rule of thumb, not by the clock."""
+        messages = exchanges * ranks * (ranks - 1)
+        events = min(MOST_EVENTS, EVENTS_PER_MESSAGE * IN_FLIGHT * stages * messages)
+        return self._layers * (2.5e-4 + 1.0e-4 * ranks) + EVENT_SECONDS * events
 
     def shapes(self, kind: str, seen: Division) -> Iterator[Shape]:
         """Groups of every size that makes sense, alone, side by side, and one after the other."""
@@ -147,7 +153,7 @@ class Groups:
             throughput=sum(paces) * self._setting.request.micro_batch,
             latency_s=max(latencies),
             memory_bytes=held + self._setting.base_bytes,
-            outline_seconds=self.outline_seconds(ranks) * len(different),
+            outline_seconds=self.outline_seconds(ranks, stages, len(cost.exchanges)) * len(different),
         )
 
     def _group_seconds(self, group: Sequence[NodeId], cost: _Cost) -> float:
