@@ -25,6 +25,8 @@ MOST_RANKS: Final = 8
 EVENTS_PER_MESSAGE: Final = 12
 """Of the simulation, for each micro-batch under way: two, in about six rounds."""
 EVENT_SECONDS: Final = 5e-6
+HALO_FACTOR: Final = 3.0
+"""Halos make an outline of an image network that much longer to work out."""
 TYPICAL_BYTES: Final = 1 << 16
 """Of a message, to tell near nodes from far ones."""
 
@@ -61,6 +63,8 @@ class _Cost(Struct, frozen=True):
     """Part of the work that is divided."""
     exchanges: tuple[tuple[Callable[[int, int, LinkCost], float], int], ...]
     """(what it takes, bytes)"""
+    outline_factor: float
+    """What an outline takes, against a common one."""
 
 
 def _halo(nbytes: int, ranks: int, link: LinkCost) -> float:
@@ -101,17 +105,19 @@ class Groups:
         """Two near and fast nodes."""
         return next(self._disjoint(2))
 
-    def outline_seconds(self, ranks: int, stages: int, exchanges: int) -> float:
+    def outline_seconds(self, ranks: int, stages: int, exchanges: int, factor: float = 1.0) -> float:
         """About what it takes to make the outline of one replica and to play it; by rule of thumb, not by the clock."""
         messages = exchanges * ranks * (ranks - 1)
         events = min(MOST_EVENTS, EVENTS_PER_MESSAGE * IN_FLIGHT * stages * messages)
-        return self._layers * (2.5e-4 + 1.0e-4 * ranks) + EVENT_SECONDS * events
+        return factor * self._layers * (2.5e-4 + 1.0e-4 * ranks) + EVENT_SECONDS * events
 
     def shapes(self, kind: str, seen: Division) -> Iterator[Shape]:
         """Groups of every size that makes sense, alone, side by side, and one after the other."""
         count = len(self._nodes)
         exchanges = [(*_PRICES[one.kind], one.nbytes) for one in seen.exchanges if one.kind in _PRICES]
-        cost = _Cost(seen.split_share, tuple((seconds, round(part * nbytes)) for seconds, part, nbytes in exchanges))
+        factor = HALO_FACTOR if any(one.kind == "halo" for one in seen.exchanges) else 1.0
+        sized = tuple((seconds, round(part * nbytes)) for seconds, part, nbytes in exchanges)
+        cost = _Cost(seen.split_share, sized, factor)
         for ranks in sorted({*range(2, min(count, MOST_RANKS) + 1), count}):
             groups = list(self._disjoint(ranks))
             yield self._shape(kind, kind, ranks, groups[:1], cost, 1, 1)
@@ -153,7 +159,8 @@ class Groups:
             throughput=sum(paces) * self._setting.request.micro_batch,
             latency_s=max(latencies),
             memory_bytes=held + self._setting.base_bytes,
-            outline_seconds=self.outline_seconds(ranks, stages, len(cost.exchanges)) * len(different),
+            outline_seconds=self.outline_seconds(ranks, stages, len(cost.exchanges), cost.outline_factor)
+            * len(different),
         )
 
     def _group_seconds(self, group: Sequence[NodeId], cost: _Cost) -> float:

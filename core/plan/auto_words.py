@@ -106,9 +106,14 @@ def _because(question: Question, best: Candidate, other: Candidate, added: Seque
 
     def explains(**changed: object) -> bool:
         known = {"speeds": question.speeds, "machines": question.machines, "links": question.links} | changed
-        recut = replace(other.request, cuts=None)
-        told = predict(question.profile, question.model, recut, **known)  # type: ignore[arg-type]
-        return reached - _badness(question, told) >= _EXPLAINS * gap
+
+        def changed_badness(one: Candidate) -> float:
+            if not is_predicted(one.request.strategy):
+                return _badness(question, one.prediction)
+            recut = replace(one.request, cuts=None)
+            return _badness(question, predict(question.profile, question.model, recut, **known))  # type: ignore[arg-type]
+
+        return reached - goal - (changed_badness(other) - changed_badness(best)) >= _EXPLAINS * gap
 
     line = _workstations(question, other.request.nodes)
     if line is not None and explains(links=replace(question.links, lines=(*question.links.lines, line[0]))):
