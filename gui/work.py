@@ -156,9 +156,8 @@ def outline(
     model: Model, profile: Profile, request: PlanRequest, speeds: Mapping[NodeId, float], nodes: Sequence[Node]
 ) -> Outlined:
     """How ``request`` divides the model and what it would reach. PlanError where the model cannot be divided so."""
-    from core.cost.dataflow import predict_outline
-
     from core.cluster.machines import machines_of
+    from core.cost.dataflow import predict_outline
     from core.plan.compile import outline_plan
 
     machines = machines_of(nodes)
