@@ -13,6 +13,7 @@ from core.cost.nodes import crowding
 from core.cost.types import Machine, NodePrediction, Prediction
 from core.errors import PlanError
 
+_WHOLE: Final = 1000
 NOISE: Final = 1e-6
 """A share above 1 by less than this is 1."""
 
@@ -108,6 +109,11 @@ def _sharing(limits: _Limits, busiest: float) -> tuple[str, ...]:
 def _slower(setting: Setting, throughput: float, single: float) -> tuple[str, ...]:
     if throughput >= single:
         return ()
-    slower = f"Slower than the best node alone: {throughput:.3g} against {single:.3g} items/s."
+    slower = f"Slower than the best node alone: {_number(throughput)} against {_number(single)} items/s."
     cuts = " move the cuts," if setting.request.cuts else ""
     return (f"{slower} Leave out the slowest node,{cuts} or use strategy single.",)
+
+
+def _number(rate: float) -> str:
+    """Three digits; of more than 999 all that are whole."""
+    return f"{rate:.3g}" if rate < _WHOLE else f"{rate:.0f}"

@@ -81,7 +81,7 @@ NESTED = (
 )
 EVERY = (*TENSOR, *FORCED, *ROWS, *COLUMNS, *NESTED)
 """All but plain replicas and pipelines, which have tests of their own."""
-USUAL = (TENSOR[0], TENSOR[2], FORCED[0], ROWS[1], COLUMNS[0], *(NESTED[i] for i in (0, 3, 4)))
+USUAL = (TENSOR[0], TENSOR[2], ROWS[1], NESTED[0], NESTED[3])
 FEW = (TENSOR[1], ROWS[0])
 COMPILED_TWICE = (TENSOR[1], TENSOR[2], NESTED[4])
 THOROUGH = bool(os.environ.get("SHARDBOARD_THOROUGH_TESTS"))
