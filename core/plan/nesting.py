@@ -7,6 +7,7 @@ the tree is complete, each leaf's inputs are followed to the leaves, or the clie
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -50,7 +51,7 @@ class Way:
         self.layer = source.layer
 
 
-class Node:
+class Node(ABC):
     """A program and how it is divided."""
 
     def __init__(self) -> None:
@@ -68,13 +69,13 @@ class Node:
     def leaves(self) -> list[LeafNode]:
         return [leaf for child in self.children for leaf in child.leaves()]
 
+    @abstractmethod
     def resolve(self, value: str, box: Box, way: Way, name: str) -> str:
         """Bring ``value``, cut to ``box``, to the leaf that wants it; returns its name there: ``name`` if it is new."""
-        raise NotImplementedError
 
+    @abstractmethod
     def deliver(self, value: str, box: Box, at: Box, output: str, transfers: list[Transfer]) -> None:
         """Send ``value``, cut to ``box``, to the client, where it belongs ``at`` that place of ``output``."""
-        raise NotImplementedError
 
     def holds(self, leaf: LeafNode) -> bool:
         return any(child.holds(leaf) for child in self.children)
