@@ -96,5 +96,7 @@ def _check_slices(route: Route, shape: tuple[int | None, ...] | None) -> None:
         raise ProtocolError(f"Field slices of {route.tensor!r}, which shard {route.producer} makes, {problem}.")
     if route.at and route.consumer != CLIENT:
         raise ProtocolError(f"Field at of {route.tensor!r} is for the client, but shard {route.consumer} takes it.")
+    if route.term is not None and (route.consumer != CLIENT or route.term < 0):
+        raise ProtocolError(f"Field term of {route.tensor!r} is {route.term}, to {route.consumer}.")
     if problem := problem_of(route.at, None):
         raise ProtocolError(f"Field at of {route.tensor!r}, which shard {route.producer} makes, {problem}.")

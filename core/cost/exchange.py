@@ -113,6 +113,15 @@ def cheapest_all_reduce(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> A
     return min(ways, key=lambda way: _all_reduce_seconds(way, nbytes, ranks, link))
 
 
+def is_added_outside(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> bool:
+    """Whether the terms of a result, of ``nbytes`` each, are better added up by the client than by a rank.
+
+    That spares one hop, from the rank whose term came last to the one that adds; the client gets all terms instead of
+    one sum.
+    """
+    return (ranks - 1) * nbytes * (2 * link.byte_s + link.wire_byte_s) <= link.hop_s
+
+
 def halo_seconds(nbytes: int, link: LinkCost = MEASURED, *, neighbours: int = 2) -> float:
     """Rows from the neighbours, and rows for them: ``nbytes`` is what one rank receives from all its neighbours
     together; it sends as much."""

@@ -5,7 +5,8 @@ Rules that every compiler keeps and every reader may rely on:
 * A shard runs as soon as all its inputs for a micro-batch have come; it runs once per micro-batch of its replica.
 * A micro-batch goes through exactly one replica; a route never joins shards of different replicas.
 * Every shard input is fed by exactly one route: joining and adding up are operators of the shard's graph. A model
-  output may come in several pieces, which the client puts together. Every shard output that nobody reads was removed.
+  output may come in several pieces, which the client puts together, and as terms of a sum, which it adds up. Every
+  shard output that nobody reads was removed.
 * Every shard is an ancestor of a route to the client, so when all results of a micro-batch are in, it is finished.
 * Graphs and weights are blobs named by the SHA-256 of their bytes; the plan itself holds neither.
 """
@@ -106,6 +107,9 @@ class Route(Struct, frozen=True):
     at: tuple[Slice, ...] = ()
     """Only where the consumer is CLIENT: where the piece belongs in the model's output. Empty: it is all of it. The
     pieces of an output cover it without overlap."""
+    term: int | None = None
+    """Only where the consumer is CLIENT: the output is a sum, and this piece is of its term with this number. The
+    client adds the terms up in the order of their numbers. None: it is no sum."""
 
 
 class PlanRequest(Struct, frozen=True):
@@ -126,6 +130,8 @@ class PlanRequest(Struct, frozen=True):
     """spatial: "rows" (of the image; the positions of a sequence) or "columns" (of the image). None: rows."""
     shares: tuple[float, ...] | None = None
     """tensor, spatial: each node's part of the work of its group; every group's add up to 1. None: by speed."""
+    pins: tuple[tuple[int, NodeId], ...] = ()
+    """pipeline: (layer, the node whose stage has it), for cuts that are left open."""
 
 
 class Plan(Struct, frozen=True):

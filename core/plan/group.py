@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 
@@ -36,21 +36,33 @@ class GroupProgram(Struct, frozen=True, eq=False):
     hops: tuple[Hop, ...]
     imports: tuple[Import, ...]
     exports: Mapping[str, Mapping[Layout, Names]]
-    """Outputs of the divided program: each form in which the group holds them; none is Partial. All their names are
-    outputs of the ranks' programs."""
+    """Outputs of the divided program: each form in which the group holds them; only those that the client adds up are
+    Partial. All their names are outputs of the ranks' programs."""
 
 
-def divide(program: Program, group: Group, found: Found, link: LinkCost, opset: int) -> GroupProgram:
-    """Write what the search found, for every rank. ``opset``: of ONNX's own operators."""
-    return _Division(program, group, found, link, opset).run()
+def divide(
+    program: Program, group: Group, found: Found, link: LinkCost, opset: int, added_outside: Collection[str] = ()
+) -> GroupProgram:
+    """Write what the search found, for every rank. ``opset``: of ONNX's own operators. ``added_outside``: outputs that
+    may leave as terms of a sum, which the client adds up."""
+    return _Division(program, group, found, link, opset, added_outside).run()
 
 
 class _Division:
-    def __init__(self, program: Program, group: Group, found: Found, link: LinkCost, opset: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        group: Group,
+        found: Found,
+        link: LinkCost,
+        opset: int,
+        added_outside: Collection[str],
+    ) -> None:
         self._program = program
         self._group = group
         self._found = found
         self._opset = opset
+        self._added_outside = added_outside
         taken = names_of(program)
         self._programs = tuple(RankProgram(rank, taken) for rank in group.ranks)
         self._exchange = Exchange(self._programs, program.types, link)
@@ -78,9 +90,11 @@ class _Division:
         return GroupProgram(self._programs, tuple(self._exchange.hops), tuple(self._imports), exports)
 
     def _is_whole(self, name: str, layout: Layout) -> bool:
-        """Whether a form has all of the value, and not terms of it."""
+        """Whether a form has all of the value; terms of it only where the client adds them up."""
+        if isinstance(layout, Partial):
+            return name in self._added_outside
         shape = self._program.types[name].shape or ()
-        return not isinstance(layout, Partial) and (not isinstance(layout, Split) or covers(layout, shape[layout.axis]))
+        return not isinstance(layout, Split) or covers(layout, shape[layout.axis])
 
     # ------------------------------------------------------------ operators
 

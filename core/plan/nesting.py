@@ -9,19 +9,33 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from core.plan.exchange import Names
 from core.plan.form import NodeId, Slice
 from core.plan.group import GroupProgram
-from core.plan.layouts import Layout, Range, Replicated, Split, located
+from core.plan.layouts import Layout, Partial, Range, Replicated, Split, located
 from core.plan.merging import cut, joined
 from core.plan.outline import OUTSIDE, Transfer
 from core.plan.program import Program, TensorType
 from core.plan.rank_program import RankProgram
 
 Box = tuple[Slice, ...]
+
+
+_EASE: Final = (Replicated, Split, Partial)
+"""Of layouts, the one first that asks least of whoever takes a value."""
+
+
+class Place(NamedTuple):
+    """Where something belongs that the client gets."""
+
+    output: str
+    at: Box = ()
+    term: int | None = None
+    """As those of ``form.Route``."""
 
 
 class Source:
@@ -74,8 +88,8 @@ class Node(ABC):
         """Bring ``value``, cut to ``box``, to the leaf that wants it; returns its name there: ``name`` if it is new."""
 
     @abstractmethod
-    def deliver(self, value: str, box: Box, at: Box, output: str, transfers: list[Transfer]) -> None:
-        """Send ``value``, cut to ``box``, to the client, where it belongs ``at`` that place of ``output``."""
+    def deliver(self, value: str, box: Box, place: Place, transfers: list[Transfer]) -> None:
+        """Send ``value``, cut to ``box``, to the client, where it belongs at ``place``."""
 
     def holds(self, leaf: LeafNode) -> bool:
         return any(child.holds(leaf) for child in self.children)
@@ -106,9 +120,10 @@ class LeafNode(Node):
         self.program.outputs[value] = None
         return way.leaf.receive(self.index, value, box, self.program.types[value], way, name)
 
-    def deliver(self, value: str, box: Box, at: Box, output: str, transfers: list[Transfer]) -> None:
+    def deliver(self, value: str, box: Box, place: Place, transfers: list[Transfer]) -> None:
         self.program.outputs[value] = None
-        transfers.append(Transfer(self.index, value, OUTSIDE, output, box, at, "output", output))
+        output, at, term = place
+        transfers.append(Transfer(self.index, value, OUTSIDE, output, box, at, term, "output", output))
 
     def receive(self, source: int, value: str, box: Box, held: TensorType, way: Way, name: str) -> str:
         """Declare an input for what comes from leaf ``source``; the same thing is received once."""
@@ -120,7 +135,7 @@ class LeafNode(Node):
         self.program.types[name] = held
         self.program.inputs[name] = None
         self._received[key] = name
-        way.transfers.append(Transfer(source, value, self.index, name, box, (), way.kind, way.tensor, way.layer))
+        way.transfers.append(Transfer(source, value, self.index, name, box, (), None, way.kind, way.tensor, way.layer))
         return name
 
     def own_part(self, value: str, box: Box, name: str) -> str:
@@ -159,7 +174,7 @@ class GroupNode(Node):
         if isinstance(layout, Replicated):
             child = self._nearest(way.leaf, names)
             return self.children[child].resolve(_of(names, child), box, way, name)
-        assert isinstance(layout, Split)
+        assert isinstance(layout, Split), "only the client adds up"
         wanted = next(((one.start, one.stop) for one in box if one.axis == layout.axis), None)
         wanted = wanted or (0, max(stop for ranges in layout.parts for _, stop in ranges))
         pieces = self._pieces(layout, wanted, way.leaf)
@@ -176,30 +191,32 @@ class GroupNode(Node):
         program.types[name] = held.resized(layout.axis, wanted[1] - wanted[0])
         return joined(program, parts, name, layout.axis, program.new_bundle())
 
-    def deliver(self, value: str, box: Box, at: Box, output: str, transfers: list[Transfer]) -> None:
+    def deliver(self, value: str, box: Box, place: Place, transfers: list[Transfer]) -> None:
         layout, names = self._form(value)
         if isinstance(layout, Replicated):
             child = next(i for i, name in enumerate(names) if name is not None)
-            self.children[child].deliver(_of(names, child), box, at, output, transfers)
+            self.children[child].deliver(_of(names, child), box, place, transfers)
+            return
+        if isinstance(layout, Partial):
+            assert place.term is None, "a term of a sum is no sum itself"
+            for term, child in enumerate(layout.ranks):
+                self.children[child].deliver(_of(names, child), box, place._replace(term=term), transfers)
             return
         assert isinstance(layout, Split)
         axis = layout.axis
         wanted = next(((one.start, one.stop) for one in box if one.axis == axis), None)
         wanted = wanted or (0, max(stop for ranges in layout.parts for _, stop in ranges))
-        offset = next((one.start for one in at if one.axis == axis), 0) - wanted[0]
+        offset = next((one.start for one in place.at if one.axis == axis), 0) - wanted[0]
         done = wanted[0]
         for child, local, piece in self._in_order(layout, wanted):
             assert piece[0] == done
             done = piece[1]
-            place = _with(at, axis, (piece[0] + offset, piece[1] + offset))
-            self.children[child].deliver(_of(names, child), _with(box, axis, local), place, output, transfers)
+            own = place._replace(at=_with(place.at, axis, (piece[0] + offset, piece[1] + offset)))
+            self.children[child].deliver(_of(names, child), _with(box, axis, local), own, transfers)
 
     def _form(self, value: str) -> tuple[Layout, Names]:
         forms = self.divided.exports[value]
-        return next(
-            ((layout, names) for layout, names in forms.items() if isinstance(layout, Replicated)),
-            next(iter(forms.items())),
-        )
+        return min(forms.items(), key=lambda form: _EASE.index(type(form[0])))
 
     def _nearest(self, leaf: LeafNode, names: Names) -> int:
         """The part that the leaf belongs to, else one by the leaf's number, so that none serves all."""
@@ -239,8 +256,8 @@ class StageNode(Node):
     def resolve(self, value: str, box: Box, way: Way, name: str) -> str:
         return self.children[self.makers[value]].resolve(value, box, way, name)
 
-    def deliver(self, value: str, box: Box, at: Box, output: str, transfers: list[Transfer]) -> None:
-        self.children[self.makers[value]].deliver(value, box, at, output, transfers)
+    def deliver(self, value: str, box: Box, place: Place, transfers: list[Transfer]) -> None:
+        self.children[self.makers[value]].deliver(value, box, place, transfers)
 
 
 def group_node(divided: GroupProgram, children: Sequence[Node], layers: Mapping[int, LayerKind]) -> GroupNode:
@@ -291,7 +308,7 @@ def connect(root: Node, outputs: Sequence[str]) -> list[Transfer]:
         for name in list(leaf.program.inputs):
             _feed(leaf, name, transfers)
     for output in outputs:
-        root.deliver(output, (), (), output, transfers)
+        root.deliver(output, (), Place(output), transfers)
     return transfers
 
 
@@ -310,7 +327,7 @@ def _feed(leaf: LeafNode, name: str, transfers: list[Transfer]) -> None:
     if source is None or source.part is None:
         tensor = source.tensor if source is not None else value
         layer = source.layer if source is not None else -1
-        transfers.append(Transfer(OUTSIDE, value, leaf.index, name, box, (), "input", tensor, layer))
+        transfers.append(Transfer(OUTSIDE, value, leaf.index, name, box, (), None, "input", tensor, layer))
         return
     assert node.parent is not None
     del leaf.program.inputs[name]

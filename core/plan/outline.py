@@ -35,6 +35,8 @@ class Transfer(Struct, frozen=True):
     """Its name there: an input of the program; of the client, the model's output."""
     slices: tuple[Slice, ...] = ()
     at: tuple[Slice, ...] = ()
+    term: int | None = None
+    """To the client: see ``Route.term``."""
     kind: str = "hand-over"
     """As in ``division.Exchange``."""
     tensor: str = ""

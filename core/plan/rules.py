@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from itertools import combinations
 from math import prod
@@ -76,6 +76,8 @@ def _ends_of(route: Route, shards: dict[ShardId, Shard]) -> Iterator[str]:
         yield f"{source} does not fit {target}" + (f" after {route.slices}" if route.slices else "")
     if route.at and consumer:
         yield f"{route} says where its piece belongs, but only the client puts pieces together"
+    if route.term is not None and consumer:
+        yield f"{route} is a term of a sum, but only the client adds up"
     if route.at and source:
         yield from _place_of(route, _cut(source, route))
     if producer and consumer and producer.replica != consumer.replica:
@@ -157,9 +159,17 @@ def _replicas(plan: Plan, routes: list[Route]) -> Iterator[str]:
         yield f"replicas are numbered {sorted(given)}"
     every = sorted({name for names in given.values() for name in names})
     for replica, names in given.items():
-        wrong = [name for name in every if not _once([route.at for route in names.get(name, ())])]
+        wrong = [name for name in every if not _terms_once(names.get(name, ()))]
         if wrong:
             yield f"replica {replica} does not give {wrong} exactly once"
+
+
+def _terms_once(routes: Sequence[Route]) -> bool:
+    """Whether they make one tensor, or every term of a sum once."""
+    terms = sorted({-1 if route.term is None else route.term for route in routes})
+    if terms not in ([-1], list(range(len(terms)))):
+        return False
+    return all(_once([r.at for r in routes if r.term == (None if term < 0 else term)]) for term in terms)
 
 
 def _once(places: list[tuple[Slice, ...]]) -> bool:

@@ -61,6 +61,7 @@ class _Way(Struct, frozen=True):
     nbytes: int
     slices: tuple[Slice, ...] = ()
     at: tuple[Slice, ...] = ()
+    term: int | None = None
 
 
 class _Replica(Struct, frozen=True, eq=False):
@@ -108,7 +109,9 @@ def outline(model: Model, request: PlanRequest, partition: Partition) -> Outline
         for way in found.ways:
             producer = ShardId(first + way.producer) if way.producer >= 0 else CLIENT
             consumer = ShardId(first + way.consumer) if way.consumer >= 0 else CLIENT
-            routes.append(Route(producer, way.tensor, consumer, way.target, slices=way.slices, at=way.at))
+            routes.append(
+                Route(producer, way.tensor, consumer, way.target, slices=way.slices, at=way.at, term=way.term)
+            )
             sizes.append(way.nbytes)
         exchanges += _exchanges(replica, leaves, [(transfers[index], nbytes) for index, nbytes in found.used])
     division = partition.division
@@ -234,7 +237,8 @@ class _Scheduler:
             if is_used and transfer.target == OUTSIDE:
                 producer, tensor = self._origin(transfer)
                 nbytes = self._transfer_bytes(transfer)
-                self._ways.append(_Way(producer, tensor, OUTSIDE, transfer.name, nbytes, transfer.slices, transfer.at))
+                place = transfer.slices, transfer.at, transfer.term
+                self._ways.append(_Way(producer, tensor, OUTSIDE, transfer.name, nbytes, *place))
 
     def _origin(self, transfer: Transfer) -> tuple[int, str]:
         """Where a transfer begins: a piece, now with that output, or the client."""

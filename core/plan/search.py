@@ -59,6 +59,8 @@ class Aim(Struct, frozen=True):
     """Operator types that are not to run on every rank if that can be avoided, weights or not."""
     word: str = ""
     """What the parts of ``inputs`` are, as in ``division.LayerDivision.kind``: "image rows", "items"..."""
+    added_outside: frozenset[str] = frozenset()
+    """Outputs that may be left as terms of a sum."""
 
 
 class Step(Struct, frozen=True, eq=False):
@@ -265,7 +267,7 @@ class _Search:
         return sum(self._owed(name, number) for name, number in zip(live, key, strict=True))
 
     def _owed(self, name: str, number: int) -> float:
-        if not isinstance(self._memory.states[number], Partial):
+        if not isinstance(self._memory.states[number], Partial) or name in self._aim.added_outside:
             return 0.0
         return price.reduce_scatter_seconds(self._program.types[name].nbytes, self._ranks, self._link)
 

@@ -71,10 +71,11 @@ def problem_of(slices: Sequence[Slice], shape: Sequence[int | None] | None) -> s
 
 
 def name_at_consumer(route: Route) -> str:
-    """What a route's tensor is called on the wire: the consumer's name; of a piece with its place, as "y[1=0:384]"."""
-    if not route.at:
-        return route.target
-    return f"{route.target}[{','.join(f'{s.axis}={s.start}:{s.stop}' for s in route.at)}]"
+    """What a route's tensor is called on the wire: the consumer's name; of a piece with its place, as "y[1=0:384]"; of
+    a term of a sum with its number, as "y+1"."""
+    place = f"[{','.join(f'{s.axis}={s.start}:{s.stop}' for s in route.at)}]" if route.at else ""
+    term = f"+{route.term}" if route.term is not None else ""
+    return f"{route.target}{place}{term}"
 
 
 def join(pieces: Sequence[tuple[Sequence[Slice], Array]]) -> Array:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from core.model.graph import Model
 from tests.bench.bed import deployed
 from tests.bench.latency import percentiles
 from tests.bench.limits import Feed, Limit, ratios
-from tests.bench.models import bench_model
+from tests.bench.models import bench_model, bench_part
 from tests.bench.options import emit
 from tests.bench.timing import call_times
 
@@ -45,7 +45,8 @@ def compare(name: str, strategy: str, chosen: argparse.Namespace, aims: dict[str
             alone_us=percentiles(alone),
             group_us=percentiles(together),
             shards=shards,
-            processes=side_by_side(model, feed, chosen.seconds),
+            processes=round(NODES * side_by_side([model.path] * NODES, model, feed, chosen.seconds), 3),
+            without_messages=parts_alone(model, feed, chosen, Path(folder)),
             **figures,
         )
 
@@ -65,15 +66,22 @@ def rate(deployment: Deployment, feed: Feed, seconds: float, times: list[float])
     return 1e6 / float(np.median(calls))
 
 
-def side_by_side(model: Model, feed: Feed, seconds: float) -> float:
-    """What NODES onnxruntime processes with the whole model do at once, in units of what one does alone: below NODES
-    where cores share memory or heat."""
+def parts_alone(model: Model, feed: Feed, chosen: argparse.Namespace, folder: Path) -> float | None:
+    """How many times faster than the whole model its parts would be, each in a process of its own, side by side, if
+    nothing had to travel. None where no part is known."""
+    part = bench_part(chosen.model, NODES, folder)
+    return None if part is None else round(side_by_side([part] * NODES, model, feed, chosen.seconds), 3)
+
+
+def side_by_side(paths: Sequence[Path | None], model: Model, feed: Feed, seconds: float) -> float:
+    """Rate of the slowest of several onnxruntime processes at once, in units of what one does alone with the whole
+    model: below what their number lets hope where cores share memory or heat."""
     assert model.path is not None
     one = Limit([(model.path, feed)])
-    several = Limit([(model.path, feed)] * NODES)
+    several = Limit([(path, feed) for path in paths if path is not None])
     try:
         alone = one.rates(seconds)[0]
-        return round(math.fsum(several.rates(seconds)) / alone, 3)
+        return min(several.rates(seconds)) / alone
     finally:
         one.close()
         several.close()

@@ -29,6 +29,16 @@ def bench_model(name: str, folder: Path) -> Model:
     return open_model(path)
 
 
+def bench_part(name: str, parts: int, folder: Path) -> Path | None:
+    """A file with what one of ``parts`` equal ranks of a tensor group has of a model, without what travels; None for
+    models of which no such file is made."""
+    if name != "mlp":
+        return None
+    path = folder / f"{name}-part.onnx"
+    onnx.save(mlp((WIDTHS[0], WIDTHS[1] // parts, WIDTHS[2])), path)
+    return path
+
+
 def mlp(widths: Sequence[int] = WIDTHS) -> onnx.ModelProto:
     """Matrices with a ReLU between them."""
     rng = np.random.default_rng(0)

@@ -28,7 +28,7 @@ class InProcessPlan:
         """Outputs by name, computed by the shards of one replica as their inputs come."""
         shards = {shard.id: shard for shard in self.plan.shards if shard.replica == replica}
         waiting: dict[ShardId, dict[str, Array]] = {shard_id: {} for shard_id in shards}
-        pieces: dict[str, list[tuple[tuple[Slice, ...], Array]]] = defaultdict(list)
+        pieces: dict[str, dict[int, list[tuple[tuple[Slice, ...], Array]]]] = defaultdict(lambda: defaultdict(list))
         ready: deque[ShardId] = deque()
 
         def deliver(producer: ShardId, tensors: Mapping[str, Array]) -> None:
@@ -37,7 +37,7 @@ class InProcessPlan:
                     continue
                 tensor = cut(tensors[route.tensor], route.slices)
                 if route.consumer == CLIENT:
-                    pieces[route.target].append((route.at, tensor))
+                    pieces[route.target][route.term or 0].append((route.at, tensor))
                 elif route.consumer in shards:
                     held = waiting[route.consumer]
                     assert route.target not in held
@@ -53,7 +53,7 @@ class InProcessPlan:
             ran += 1
             deliver(shard.id, outputs)
         assert ran == len(shards), "some shard never had all its inputs"
-        return {name: put_together(found) for name, found in pieces.items()}
+        return {name: added_up(found) for name, found in pieces.items()}
 
     def _run(self, shard: Shard, feed: Mapping[str, Array]) -> dict[str, Array]:
         for port in shard.inputs:
@@ -110,6 +110,15 @@ def put_together(pieces: list[tuple[tuple[Slice, ...], Array]]) -> Array:
         covered[tuple(where)] += 1
     assert (covered == 1).all(), "the pieces of an output do not cover it once"
     return whole
+
+
+def added_up(terms: Mapping[int, list[tuple[tuple[Slice, ...], Array]]]) -> Array:
+    """The model's output from the pieces of each of its terms."""
+    assert sorted(terms) == list(range(len(terms))), "a term is missing"
+    total = put_together(terms[0])
+    for term in range(1, len(terms)):
+        total = total + put_together(terms[term])
+    return total
 
 
 def check_port(port: Port, array: Array) -> None:

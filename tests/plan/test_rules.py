@@ -109,6 +109,32 @@ def test_pieces_that_do_not(pieces: tuple[tuple[tuple[Slice, ...], tuple[Slice, 
     assert any(words in sentence for sentence in broken), broken
 
 
+def as_terms(plan: Plan, *terms: tuple[int | None, tuple[Slice, ...]]) -> Plan:
+    """Output "y", which is 20 wide, as terms of a sum, or pieces of terms, instead."""
+    (whole,) = (route for route in plan.routes if route.target == "y")
+    others = tuple(route for route in plan.routes if route is not whole)
+    return replace(plan, routes=(*others, *(replace(whole, term=term, slices=at, at=at) for term, at in terms)))
+
+
+def test_terms_of_a_sum() -> None:
+    validate_plan(as_terms(good(), (0, ()), (1, ())))
+    validate_plan(as_terms(good(), (1, ()), (0, part(0, 8)), (0, part(8, 20))))
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        [(1, ())],
+        [(0, ()), (2, ())],
+        [(0, ()), (0, ())],
+        [(None, ()), (0, ())],
+        [(0, part(0, 8)), (1, part(8, 20))],
+    ],
+)
+def test_terms_that_are_none(terms: list[tuple[int | None, tuple[Slice, ...]]]) -> None:
+    assert any("exactly once" in sentence for sentence in broken_rules(as_terms(good(), *terms)))
+
+
 def test_slices_between_shards() -> None:
     plan = good()
     inner = next(index for index, route in enumerate(plan.routes) if CLIENT not in (route.producer, route.consumer))
@@ -121,6 +147,7 @@ def test_slices_between_shards() -> None:
     assert changed(slices=part(0, 20)) == []
     assert any("does not fit" in sentence for sentence in changed(slices=part(0, 10)))
     assert any("only the client" in sentence for sentence in changed(at=part(0, 20)))
+    assert any("only the client adds up" in sentence for sentence in changed(term=0))
 
 
 def test_replicas_are_numbered_from_nought() -> None:

@@ -48,6 +48,7 @@ def test_a_whole_output_keeps_its_name_and_is_not_copied() -> None:
     whole = np.ones((2, 3))
     assert name_at_consumer(Route(ShardId(0), "t", CLIENT, "y")) == "y"
     assert name_at_consumer(Route(ShardId(0), "t", CLIENT, "y", at=(Slice(1, 0, 384),))) == "y[1=0:384]"
+    assert name_at_consumer(Route(ShardId(0), "t", CLIENT, "y", at=(Slice(1, 0, 384),), term=2)) == "y[1=0:384]+2"
     assert join([((), whole)]) is whole
     assert slicer(()) is None
 

@@ -21,7 +21,7 @@ from core.plan.layouts import Layout, Replicated, Split
 from core.plan.older_opsets import in_opset
 from core.plan.outline import OUTSIDE, Partition
 from core.plan.program import Constant, Op, Program
-from tests.plan.in_process import cut, put_together
+from tests.plan.in_process import added_up, cut
 
 Array = npt.NDArray[Any]
 Place = tuple[int, str]
@@ -87,10 +87,11 @@ def run_partition(model: Model, partition: Partition, feed: Mapping[str, Array])
     given = {(t.target, t.name): cut(feed[t.value], t.slices) for t in within if t.source == OUTSIDE}
     results = [t for t in within if t.target == OUTSIDE]
     arrays = run_joined(programs, ways, given, [(t.source, t.value) for t in results], dict(model.ir.opset_imports))
-    pieces: dict[str, list[tuple[tuple[Slice, ...], Array]]] = {}
+    pieces: dict[str, dict[int, list[tuple[tuple[Slice, ...], Array]]]] = {}
     for t in results:
-        pieces.setdefault(t.name, []).append((t.at, cut(arrays[t.source, t.value], t.slices)))
-    return {name: put_together(found) for name, found in pieces.items()}
+        piece = t.at, cut(arrays[t.source, t.value], t.slices)
+        pieces.setdefault(t.name, {}).setdefault(t.term or 0, []).append(piece)
+    return {name: added_up(found) for name, found in pieces.items()}
 
 
 def ways_of(hops: Sequence[Hop]) -> list[Way]:

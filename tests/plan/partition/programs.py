@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -15,7 +16,7 @@ from core.plan.aims import HEAVY, aim_of
 from core.plan.exchange import Names
 from core.plan.group import GroupProgram, divide
 from core.plan.inferring import with_all_types
-from core.plan.layouts import Group, Layout, Replicated
+from core.plan.layouts import Group, Layout, Partial, Replicated
 from core.plan.overlaps import overlaps
 from core.plan.program import Constant, Op, Program, TensorType
 from core.plan.rank_program import hanging_on_constants
@@ -82,10 +83,12 @@ class Played:
         spatial_axis: str | None = None,
         link: LinkCost | None = None,
         seconds: Mapping[str, float] | None = None,
+        added_outside: frozenset[str] = frozenset(),
     ) -> None:
         group = Group(tuple(share / sum(shares) for share in shares))
         reach = overlaps(whole, OPSETS[""]) if kind == SPATIAL else {}
         aim = aim_of(kind, whole, group, reach, tensor_axis=tensor_axis, spatial_axis=spatial_axis)
+        aim = msgspec.structs.replace(aim, added_outside=added_outside)
         link = link or LinkCost()
         costs = seconds or {}
         self.whole = whole
@@ -100,7 +103,7 @@ class Played:
             reach,
             OPSETS[""],
         )
-        self.divided: GroupProgram = divide(whole, group, self.found, link, OPSETS[""])
+        self.divided: GroupProgram = divide(whole, group, self.found, link, OPSETS[""], added_outside)
         self._check(feed)
 
     def _check(self, feed: Mapping[str, Array]) -> None:
@@ -143,6 +146,12 @@ class Played:
 
 
 def _check_form(whole: Array, layout: Layout, names: Names, held: Mapping[tuple[int, str], Array]) -> None:
+    if isinstance(layout, Partial):
+        terms = [held[rank, name] for rank, name in enumerate(names) if name is not None]
+        assert [rank for rank, name in enumerate(names) if name is not None] == list(layout.ranks)
+        assert {term.shape for term in terms} == {whole.shape}
+        np.testing.assert_allclose(sum(terms), whole, rtol=0, atol=1e-5 * float(np.abs(whole).max()))
+        return
     for rank, name in enumerate(names):
         if name is None:
             assert not isinstance(layout, Replicated)

@@ -238,6 +238,16 @@ def test_large_sums_are_handed_over_in_parts() -> None:
     assert played.kinds == {"reduce-scatter": 1}
 
 
+def test_a_sum_that_the_client_adds_up_is_not_added_up_before() -> None:
+    weights = {"w": floats(24, 48), "b": floats(48), "v": floats(48, 24), "c": floats(24)}
+    nodes = [node("Gemm", "x w b", "h"), node("Relu", "h", "r"), node("Gemm", "r v c", "y")]
+    whole = program(nodes, X, "y", weights)
+    asked = Played(whole, X, (2, 1, 1), added_outside=frozenset("y"))
+    assert list(asked.divided.exports["y"]) == [Partial((0, 1, 2))]
+    assert not asked.divided.hops
+    assert Played(whole, X, (2, 1, 1)).kinds == {"all-reduce": 1}
+
+
 # ---------------------------------------------------------------- names
 
 
