@@ -22,7 +22,9 @@ from agent.executor import measure_graph
 from agent.failures import AgentFailureError
 from agent.leases import Leases, Reservation
 from agent.limits import Limits
+from agent.link_probe import probe_peer
 from agent.loading import Loader
+from agent.probes import Probes
 from agent.telemetry import Meter, Sampler
 from agent.worker import Worker
 from core import PROTOCOL_VERSION, __version__
@@ -31,6 +33,7 @@ from core.wire.frames import decode_request, encode_reply
 from core.wire.messages import (
     BlobOffsets,
     CancelJob,
+    CloseProbe,
     Done,
     Failure,
     Hello,
@@ -39,8 +42,10 @@ from core.wire.messages import (
     Measure,
     Measured,
     NodeInfo,
+    OpenProbe,
     PairReply,
     Ping,
+    ProbeLink,
     QueryBlobs,
     Release,
     Reply,
@@ -76,6 +81,7 @@ class Control:
         *,
         info: NodeInfo,
         trust: TrustStore,
+        probes: Probes,
         blobs: BlobStore,
         data: DataPlane,
         loader: Loader,
@@ -88,7 +94,9 @@ class Control:
         """``ports``: control and pairing. ``paired`` is told the workstation's name and the next code, if there is one;
         ``crashed`` is called when the thread ends for a reason that nobody foresaw."""
         self._info = info
+        self._wire = wire
         self._trust = trust
+        self._probes = probes
         self._blobs = blobs
         self._data = data
         self._loader = loader
@@ -124,6 +132,9 @@ class Control:
             Release: self._on_release,
             CancelJob: self._on_cancel,
             Measure: self._on_measure,
+            OpenProbe: self._on_open_probe,
+            ProbeLink: self._on_probe_link,
+            CloseProbe: self._on_close_probe,
             SetLimits: self._on_limits,
         }
 
@@ -143,6 +154,7 @@ class Control:
         self._waker.wake()
         self._thread.join()
         self._waker.close()
+        self._probes.shut()
         return self._worker.close()
 
     # ------------------------------------------------------------ the loop
@@ -168,6 +180,7 @@ class Control:
             if now >= self._next_expiry:
                 self._next_expiry = now + _EXPIRE_SECONDS
                 self._leases.expire(now)
+                self._probes.expire(now)
             self._publish(now)
         self._listener.close()
         self._pairing.close()
@@ -175,7 +188,7 @@ class Control:
     def _timeout(self) -> float | None:
         """Seconds until something is due; None: sleep until a message or an answer comes."""
         dues = []
-        if self._leases.senders:
+        if self._leases.senders or self._probes.next_expiry is not None:
             dues.append(self._next_expiry)
         if (due := self._leases.next_due()) is not None:
             dues.append(due)
@@ -286,6 +299,7 @@ class Control:
         if previous is not None and previous.deployment != body.deployment:
             self._loader.unload(previous.deployment)
         name = body.client_name[:_MAX_NAME]
+        self._probes.close_others(received.user)
         self._leases.reserve(Reservation(body.deployment, received.user, received.sender, name, body.memory_bytes))
         return Done()
 
@@ -337,11 +351,46 @@ class Control:
 
     def _on_measure(self, received: Received, request: int, body: Request) -> Reply | None:
         assert isinstance(body, Measure)
+        if (owned := self._held_by_another(received)) is not None:
+            return owned
+        if not 0 <= body.threads <= self._info.threads:
+            return Failure(
+                "field", f"Field threads is {body.threads}, but this node computes with {self._info.threads}."
+            )
+        threads = body.threads or self._info.threads
 
         def measure() -> Reply:
-            return Measured(measure_graph(body.graph, body.inputs, body.repeats, self._info.threads))
+            seconds, quiet = measure_graph(body.graph, body.inputs, body.repeats, threads, body.seconds)
+            return Measured(seconds, quiet, self._loader.free_memory)
 
         return self._later(received.sender, request, measure)
+
+    def _on_open_probe(self, received: Received, _id: int, body: Request) -> Reply:
+        assert isinstance(body, OpenProbe)
+        if (owned := self._held_by_another(received)) is not None:
+            return owned
+        self._probes.open(body, received.user, time.monotonic())
+        return Done()
+
+    def _on_probe_link(self, received: Received, request: int, body: Request) -> Reply | None:
+        assert isinstance(body, ProbeLink)
+        if (owned := self._held_by_another(received)) is not None:
+            return owned
+        self._probes.check(body, received.user)
+        task = partial(probe_peer, self._wire, self._limits, self._probes, body)
+        return self._later(received.sender, request, task)
+
+    def _on_close_probe(self, received: Received, _id: int, body: Request) -> Reply:
+        assert isinstance(body, CloseProbe)
+        self._probes.close(body.probe, received.user)
+        return Done()
+
+    def _held_by_another(self, received: Received) -> Failure | None:
+        """A measurement would disturb what another workstation runs here, and be disturbed by it."""
+        held = self._leases.alive()
+        if held is None or held.user == received.user:
+            return None
+        return Failure("owned", f"This node is in use by {held.name}.")
 
     def _on_limits(self, _received: Received, _id: int, body: Request) -> Reply:
         assert isinstance(body, SetLimits)

@@ -23,6 +23,7 @@ from agent.loading import Loader
 from agent.lock import StateLock
 from agent.machine import describe, pin_to
 from agent.options import Options
+from agent.probes import Probes
 from agent.telemetry import Meter
 from core.errors import InputError
 from core.paths import data_dir
@@ -87,8 +88,17 @@ class Agent:
         limits, meter = Limits(options.cpu_limit, options.link_limit), Meter()
         blobs = _open_blobs(state / "blobs", options.blob_limit)
         control_port, pairing_port, data_port = (options.port + i if options.port else 0 for i in range(3))
+        probes = Probes(trust)
         self._data = DataPlane(
-            wire, options.bind, data_port, trust=trust, blobs=blobs, limits=limits, meter=meter, crashed=crashed
+            wire,
+            options.bind,
+            data_port,
+            trust=trust,
+            probes=probes,
+            blobs=blobs,
+            limits=limits,
+            meter=meter,
+            crashed=crashed,
         )
         self._info = describe(NodeId(wire.keys.public), options, self._data.port)
         loader = Loader(
@@ -100,6 +110,7 @@ class Agent:
             (control_port, pairing_port),
             info=self._info,
             trust=trust,
+            probes=probes,
             blobs=blobs,
             data=self._data,
             loader=loader,

@@ -21,12 +21,23 @@ from agent.limits import Limits
 from agent.link_limit import LinkPacer
 from agent.outbox import Outbox
 from agent.peers import Peers
+from agent.probes import Probes
 from agent.serving import Serving
 from agent.telemetry import Meter
 from core.errors import ProtocolError
 from core.plan.form import CLIENT, NodeId
 from core.wire.frames import decode_header, encode_header
-from core.wire.messages import Attach, Attached, Chunk, ChunkAck, DataHeader, ShardFailed, Tensors
+from core.wire.messages import (
+    Attach,
+    Attached,
+    Chunk,
+    ChunkAck,
+    DataHeader,
+    Probe,
+    ProbeAck,
+    ShardFailed,
+    Tensors,
+)
 from core.wire.sockets import Received, Wire
 from core.wire.trust import TrustStore
 
@@ -47,6 +58,7 @@ class DataPlane:
         port: int,
         *,
         trust: TrustStore,
+        probes: Probes,
         blobs: BlobStore,
         limits: Limits,
         meter: Meter,
@@ -57,6 +69,7 @@ class DataPlane:
         self.received_bytes = 0
         self._wire = wire
         self._trust = trust
+        self._probes = probes
         self._blobs = blobs
         self._limits = limits
         self._meter = meter
@@ -228,6 +241,8 @@ class DataPlane:
             self._on_chunk(sender, user, header, frames)
         elif type(header) is Attach:
             self._on_attach(sender, user, header)
+        elif type(header) is Probe:
+            self._on_probe(sender, user, header, frames)
         elif type(header) is ShardFailed:
             if self._serving is not None:
                 self._serving.failed(user, header)
@@ -267,6 +282,18 @@ class DataPlane:
             self._reply(sender, Attached(header.deployment, header.epoch))
         else:
             self._reply(sender, ShardFailed(header.deployment, header.epoch, 0, 0, CLIENT, "field", problem))
+
+    def _on_probe(self, sender: bytes, user: str, header: Probe, frames: list[memoryview]) -> None:
+        problem = self._probes.refusal(header, user, frames)
+        if problem is not None:
+            self._reply(sender, ShardFailed("", 0, 0, 0, CLIENT, "field", problem))
+            return
+        ack = ProbeAck(header.probe, header.number)
+        if not header.answer:
+            self._reply(sender, ack)
+            return
+        send = partial(self._listener.send, sender, [encode_header(ack), bytes(header.answer)])
+        self._outbox.put(send, header.answer, time.perf_counter())
 
     def _reply(self, sender: bytes, header: DataHeader) -> None:
         self._listener.send(sender, [encode_header(header)])

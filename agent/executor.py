@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +22,7 @@ from agent.arena import SHARED
 from agent.blobs import BlobStore
 from agent.failures import AgentFailureError
 from agent.graph_proto import DTYPES, place_weights
+from core.cost.clock import timed_runs
 from core.plan.form import Port, Shard, Weight
 from core.units import format_bytes
 
@@ -32,6 +31,7 @@ Array = npt.NDArray[Any]
 ENGINE: Final = f"onnxruntime {ort.__version__} CPUExecutionProvider"
 
 MOST_REPEATS: Final = 1000
+MOST_SECONDS: Final = 60.0
 MOST_ZEROS: Final = 1 << 30
 """Bytes of zeros a measurement may be fed with."""
 
@@ -98,27 +98,26 @@ def load_shard(shard: Shard, blobs: BlobStore, threads: int) -> LoadedShard:
     return LoadedShard(shard, session)
 
 
-def measure_graph(graph: bytes, inputs: Sequence[Port], repeats: int, threads: int) -> float:
-    """Median seconds of ``repeats`` runs of a self-contained graph on zeros, after one that is not counted.
+def measure_graph(
+    graph: bytes, inputs: Sequence[Port], repeats: int, threads: int, seconds: float = 0.0
+) -> tuple[float, float]:
+    """Seconds of a run of a self-contained graph on zeros: the median by the wall's clock, and what it takes
+    undisturbed; at most ``repeats`` runs, in about ``seconds`` if they are not 0 (see ``timed_runs``).
 
     Dimensions that are not known count as 1. Raises AgentFailureError("field" or "model").
     """
     if not 1 <= repeats <= MOST_REPEATS:
         raise AgentFailureError("field", f"repeats is {repeats}; it must be from 1 to {MOST_REPEATS}.")
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise AgentFailureError("field", f"seconds is {seconds}; it must be from 0 to {MOST_SECONDS:g}.")
     feed = _zeros(inputs)
     session = _open_session(
         place_weights(graph, {}, _relative), _session_options(threads, None), "the graph to measure"
     )
-    seconds = []
     try:
-        session.run(None, feed)
-        for _ in range(repeats):
-            start = time.perf_counter()
-            session.run(None, feed)
-            seconds.append(time.perf_counter() - start)
+        return timed_runs(lambda: session.run(None, feed), repeats, threads, seconds)
     except _ORT_ERRORS as error:
         raise AgentFailureError("model", f"The graph to measure failed: {_words(error)}") from error
-    return statistics.median(seconds)
 
 
 def _session_options(threads: int, store: Path | None) -> ort.SessionOptions:

@@ -1,7 +1,7 @@
 """The failure an agent answers with: a stable code for programs and words for people.
 
 ``code`` is one of those listed at ``core.wire.messages.Failure``:
-version | untrusted | owned | memory | blob | model | shard | field | busy | internal.
+version | untrusted | owned | memory | blob | model | shard | link | field | busy | internal.
 """
 
 from __future__ import annotations

@@ -13,11 +13,9 @@ pacer of its own; a shared medium (Wi-Fi) is one pacer for both.
 from __future__ import annotations
 
 import threading
-from typing import Final
 
 from agent.limits import Limits
-
-BURST_SECONDS: Final = 0.002
+from core.wire.pacing import BURST_SECONDS
 
 
 class LinkPacer:

@@ -46,7 +46,7 @@ class Loader:
         self._memory_limit = memory_limit
         self._arena = Arena()
         self._process = psutil.Process(os.getpid())
-        self._base = self._process.memory_info().rss
+        self._base: int = self._process.memory_info().rss
         """What the agent takes with nothing loaded."""
 
     def check_memory(self, nbytes: int) -> None:
@@ -58,12 +58,18 @@ class Loader:
                 f"The shards need {format_bytes(nbytes)}, but this node may use {format_bytes(self._memory_limit)}, "
                 f"of which the agent itself takes {format_bytes(self._base)}.",
             )
-        free = psutil.virtual_memory().available + max(0, self._process.memory_info().rss - self._base)
+        free = self.free_memory
         if nbytes > free:
             raise AgentFailureError(
                 "memory",
                 f"The shards need {format_bytes(nbytes)}, but only {format_bytes(free)} are free on this node.",
             )
+
+    @property
+    def free_memory(self) -> int:
+        """Bytes that shards may take now, those that are loaded not counted. Any thread."""
+        free = psutil.virtual_memory().available + max(0, self._process.memory_info().rss - self._base)
+        return max(0, min(self._memory_limit - self._base, int(free)))
 
     def load(self, message: LoadShards, owner: str, wanted: Callable[[], bool]) -> Loaded:
         """Serve ``message`` from now on. ``wanted`` says whether the reservation is still the same one.

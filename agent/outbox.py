@@ -16,11 +16,11 @@ class Outbox:
 
     def __init__(self, pacer: LinkPacer) -> None:
         self._pacer = pacer
-        self._waiting: deque[tuple[Callable[[], None], int]] = deque()
+        self._waiting: deque[tuple[Callable[[], object], int]] = deque()
         self.due: float | None = None
         """When the first message that waits may go; None: nothing waits."""
 
-    def put(self, send: Callable[[], None], nbytes: int, now: float) -> None:
+    def put(self, send: Callable[[], object], nbytes: int, now: float) -> None:
         """Call ``send`` when ``nbytes`` have crossed the link."""
         if self.due is None:
             due = self._pacer.delay(nbytes, now)

@@ -49,11 +49,7 @@ class Peers:
     def __init__(self, wire: Wire, poller: Poller, endpoints: Mapping[NodeId, str]) -> None:
         """Raises ProtocolError for an endpoint or a node's key that is not one."""
         for node, address in endpoints.items():
-            if (
-                not is_key(node)
-                or not _ENDPOINT.fullmatch(address)
-                or not 0 < int(address.rpartition(":")[2]) < 1 << 16
-            ):
+            if not is_endpoint(node, address):
                 raise ProtocolError(
                     f"Field peers says that {node[:40]!r} is at {address[:80]!r}, which is no endpoint."
                 )
@@ -113,3 +109,8 @@ class Peers:
             self._poller.register(channel)
             peer = self._peers[node] = _Peer(channel)
         return peer
+
+
+def is_endpoint(node: NodeId, address: str) -> bool:
+    """Whether a connection to ``node`` at ``address`` can be tried."""
+    return is_key(node) and bool(_ENDPOINT.fullmatch(address)) and 0 < int(address.rpartition(":")[2]) < 1 << 16

@@ -17,11 +17,14 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from core.cluster.background import Background
 from core.cluster.control import Answer, ControlLinks, settle
 from core.cluster.discovery import Discovery
 from core.cluster.effects import Connect, Disconnect, Effect, Fail, PairWithKeyFile, Say, Sighting, Tell
 from core.cluster.events import ClusterEvent, DiscoveryProblem, NodeChanged, NodeRemoved, TelemetryArrived
 from core.cluster.introductions import Introductions
+from core.cluster.keeping import Keeper
+from core.cluster.measured import Measurements, MeasurementStore
 from core.cluster.node import CONNECTED, Node, NodeSource
 from core.cluster.reach import DEFAULT_PORT
 from core.cluster.roster import Roster
@@ -35,6 +38,7 @@ from core.wire.trust import KnownNodes
 
 if TYPE_CHECKING:
     from core.cluster.local import LocalAgent
+    from core.cluster.measuring import Outcome, Progress
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class Cluster:
         key_file: the shared key (32 bytes): nodes that hold the same one are paired with unasked.
         on_event: the first listener; called on the cluster's thread.
         known: where paired nodes are remembered; None remembers nothing.
+        measurements: where measurements are kept; None keeps none between programs.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Cluster:
         key_file: bytes | None = None,
         on_event: Listener | None = None,
         known: KnownNodes | None = None,
+        measurements: MeasurementStore | None = None,
     ) -> None:
         self.name = name or socket.gethostname()
         self.keys = keys
@@ -83,6 +89,8 @@ class Cluster:
         self._roster = Roster(self.name, holds_key_file=key_file is not None)
         self._links = ControlLinks(self.wire, self._waker, self._pushed)
         self._held: dict[NodeId, list[tuple[Request, float, Answer]]] = {}
+        self._keeper = Keeper(self, measurements, lambda event: self._post(lambda: self._tell(event)))
+        self._background: Background | None = None
         self._introductions = Introductions(self, keys, self.name, key_file, known)
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="cluster", daemon=True)
@@ -208,6 +216,39 @@ class Cluster:
 
         return measure_speeds(self, nodes)
 
+    @property
+    def measurements(self) -> Measurements:
+        """What is known of nodes and links now; listeners get MeasurementsChanged when it becomes more."""
+        return self._keeper.measurements
+
+    @property
+    def measurements_problem(self) -> str:
+        """Why measurements of earlier days were not taken, or cannot be kept, in words; "" when all is well."""
+        return self._keeper.problem
+
+    def measure(
+        self,
+        nodes: Sequence[NodeId],
+        *,
+        anew: bool = False,
+        links: bool = True,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Outcome:
+        """Measure what is not known yet of ``nodes`` and of the links between them and this workstation; with ``anew``,
+        everything. Blocks: about a second for each node of a machine, then up to 20 s for links; ``progress`` may be
+        called on any thread. Benchmarks of earlier days are looked at shortly: ``Outcome.stale``.
+
+        A node that another workstation holds is left out: ``Outcome.refused``. Raises Cancelled; what was known before,
+        and what was measured by then, is kept.
+        """
+        return self._keeper.measure(nodes, anew=anew, links=links, progress=progress, cancel=cancel)
+
+    def measure_in_background(self) -> None:
+        """From now on, measure nodes and links as they become ready, while nothing holds them. Safe to call twice."""
+        if self._background is None:
+            self._background = Background(self, self._keeper)
+
     def set_speeds(self, speeds: Mapping[NodeId, float]) -> None:
         """Note measured speeds with the nodes."""
         for node, speed in speeds.items():
@@ -220,6 +261,8 @@ class Cluster:
         """Close all connections; requests that wait fail. Data connections made with ``wire`` must be closed before."""
         if self._closing:
             return
+        if self._background is not None:
+            self._background.close()
         if self._discovery is not None:
             self._discovery.close()
         self._introductions.close()

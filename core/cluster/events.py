@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
+from core.cluster.measured import Measurements
 from core.cluster.node import Node
 from core.plan.form import NodeId
 from core.wire.messages import Telemetry
@@ -32,4 +35,13 @@ class DiscoveryProblem(Struct, frozen=True, tag="discovery_problem"):
     message: str
 
 
-ClusterEvent = NodeChanged | NodeRemoved | TelemetryArrived | DiscoveryProblem
+class MeasurementsChanged(Struct, frozen=True, tag="measurements_changed"):
+    """Nodes or links were measured, or benchmarks of earlier days were found not to hold any more."""
+
+    measurements: Measurements
+    """All that is known."""
+    stale: Mapping[NodeId, tuple[str, ...]]
+    """Why benchmarks do not hold any more: clauses for "NAME ..."."""
+
+
+ClusterEvent = NodeChanged | NodeRemoved | TelemetryArrived | DiscoveryProblem | MeasurementsChanged

@@ -21,5 +21,7 @@ def machines_of(nodes: Iterable[Node]) -> dict[NodeId, Machine]:
         if node.info is not None:
             here = is_loopback(node.host) or node.host in own
             name = THIS_MACHINE if here else node.host
-            found[node.id] = Machine(name, node.info.cores, node.info.threads, node.info.cpu_limit, here)
+            found[node.id] = Machine(
+                name, node.info.cores, node.info.threads, node.info.cpu_limit, here, node.info.link_limit
+            )
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from core.cluster.client import Cluster, Listener
+from core.cluster.measured import MeasurementStore
 from core.cluster.reach import parse_address
 from core.paths import config_dir
 from core.wire.keys import KeyPair, load_or_create_key_file, load_or_create_keys
@@ -41,11 +42,13 @@ def open_cluster(
     discovery: bool = True,
     on_event: Listener | None = None,
     name: str = "",
+    measure: bool = False,
 ) -> Cluster:
     """A cluster with this workstation's own keys and known nodes.
 
     ``local`` agents and ``addresses`` ("host:port" or a pair) are being reached when this returns; ``wait_ready``
     tells when they are. With ``discovery``, nodes paired in earlier days are looked for at their last address too.
+    ``measure``: new nodes and links are measured in the background while nothing holds them.
     Raises InputError for an address that is none, or a damaged key file.
     """
     places = [parse_address(one) if isinstance(one, str) else one for one in addresses]
@@ -56,7 +59,10 @@ def open_cluster(
         key_file=load_or_create_key_file(shared_key_path()),
         on_event=on_event,
         known=known_nodes(),
+        measurements=MeasurementStore(),
     )
+    if measure:
+        cluster.measure_in_background()
     for agent in local:
         cluster.add_local(agent)
     for host, port in places:

@@ -23,6 +23,8 @@ from core.wire.messages import (
     Failure,
     PairReply,
     PairRequest,
+    Probe,
+    ProbeAck,
     ReplyEnvelope,
     RequestEnvelope,
     ShardFailed,
@@ -45,7 +47,7 @@ _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 _LARGEST = (1 << 63) - 1
 _HEADER_FIELDS: Final = {
     kind.__struct_config__.tag: kind.__struct_fields__
-    for kind in (Attach, Attached, Tensors, ShardFailed, Chunk, ChunkAck)
+    for kind in (Attach, Attached, Tensors, ShardFailed, Chunk, ChunkAck, Probe, ProbeAck)
 }
 
 _encoder = msgspec.msgpack.Encoder()

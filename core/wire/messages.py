@@ -152,11 +152,48 @@ class CancelJob(Struct, frozen=True, tag="cancel_job"):
 
 
 class Measure(Struct, frozen=True, tag="measure"):
-    """Time a self-contained graph (no external weights) on this node: median seconds of ``repeats`` runs on zeros."""
+    """Time a self-contained graph (no external weights) on this node: ``repeats`` runs on zeros after some that are
+    not counted. Refused with Failure("owned") while another workstation's lease is alive."""
 
     graph: bytes
     inputs: tuple[Port, ...]
     repeats: int
+    threads: int = 0
+    """0: as many as the node's shards run on; no more than those."""
+    seconds: float = 0.0
+    """About so long, a few runs at least; 0: all of them."""
+
+
+class OpenProbe(Struct, frozen=True, tag="open_probe"):
+    """Let the nodes ``peers`` measure their links to this one, and this one its links to them, for so many seconds.
+
+    Refused with Failure("owned") while another workstation's lease is alive."""
+
+    probe: str
+    """A name that the workstation makes up."""
+    peers: tuple[NodeId, ...]
+    seconds: float
+
+
+class ProbeLink(Struct, frozen=True, tag="probe_link"):
+    """Measure the link from this node to ``peer``, which may be the node itself. Answered by LinkProbed, or Failure.
+
+    The probe must be open on both nodes. Takes ``seconds`` at most; sizes for which the link is too slow are left out.
+    """
+
+    probe: str
+    peer: NodeId
+    endpoint: str
+    """Of its data socket ("tcp://host:port")."""
+    sizes: tuple[int, ...]
+    """Bytes of the messages of each stream."""
+    seconds: float
+
+
+class CloseProbe(Struct, frozen=True, tag="close_probe"):
+    """End a probe, and what is being measured for it."""
+
+    probe: str
 
 
 class SetLimits(Struct, frozen=True, tag="set_limits"):
@@ -191,10 +228,30 @@ class Loaded(Struct, frozen=True, tag="loaded"):
 
 class Measured(Struct, frozen=True, tag="measured"):
     seconds: float
+    """Median of all runs, by the wall's clock."""
+    quiet_seconds: float = 0.0
+    """Of an undisturbed run: other programs hardly show in it."""
+    free_memory: int = 0
+    """Bytes that shards may take: within the node's limit, and free on its machine."""
+
+
+class LinkSample(Struct, frozen=True, array_like=True):
+    """A stream of messages of one size."""
+
+    nbytes: int
+    """Of each message."""
+    bytes_per_s: float
+
+
+class LinkProbed(Struct, frozen=True, tag="link_probed"):
+    round_trip_s: float
+    """Of a small message and its answer, the work at both ends included."""
+    samples: tuple[LinkSample, ...]
+    """By size; at least one."""
 
 
 class Failure(Struct, frozen=True, tag="failure"):
-    """``code``: version | untrusted | owned | memory | blob | model | shard | field | busy | internal."""
+    """``code``: version | untrusted | owned | memory | blob | model | shard | link | field | busy | internal."""
 
     code: str
     message: str
@@ -210,8 +267,22 @@ class InfoPush(Struct, frozen=True, tag="info"):
     info: NodeInfo
 
 
-Request = Hello | Subscribe | Ping | Reserve | QueryBlobs | LoadShards | Release | CancelJob | Measure | SetLimits
-Reply = Welcome | Done | BlobOffsets | Loaded | Measured | Failure | TelemetryPush | InfoPush
+Request = (
+    Hello
+    | Subscribe
+    | Ping
+    | Reserve
+    | QueryBlobs
+    | LoadShards
+    | Release
+    | CancelJob
+    | Measure
+    | OpenProbe
+    | ProbeLink
+    | CloseProbe
+    | SetLimits
+)
+Reply = Welcome | Done | BlobOffsets | Loaded | Measured | LinkProbed | Failure | TelemetryPush | InfoPush
 
 
 class RequestEnvelope(Struct, frozen=True, array_like=True):
@@ -286,7 +357,23 @@ class ChunkAck(Struct, frozen=True, array_like=True, tag="k"):
     error: str
 
 
-DataHeader = Attach | Attached | Tensors | ShardFailed | Chunk | ChunkAck
+class Probe(Struct, frozen=True, array_like=True, tag="p"):
+    """Something to be acknowledged, to measure the link; one raw frame follows."""
+
+    probe: str
+    number: int
+    answer: int = 0
+    """Bytes that are to come back with the acknowledgement: for the workstation that opened the probe only."""
+
+
+class ProbeAck(Struct, frozen=True, array_like=True, tag="q"):
+    """One raw frame of the bytes asked for follows, if any were."""
+
+    probe: str
+    number: int
+
+
+DataHeader = Attach | Attached | Tensors | ShardFailed | Chunk | ChunkAck | Probe | ProbeAck
 
 
 # ---------------------------------------------------------------- pairing (its own socket and key, see core.wire.trust)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -397,12 +398,15 @@ def test_strings_do_not_travel(blobs: BlobStore) -> None:
 
 
 def test_measuring_a_graph(blobs: BlobStore) -> None:
-    small = measure_graph(matmul_graph(), [X], 5, 1)
+    small, quiet = measure_graph(matmul_graph(), [X], 5, 1)
     assert 0 < small < 0.1
+    assert 0 < quiet < 0.1
     sizes = graph_of(
         [helper.make_node("MatMul", ["x", "x"], ["y"])], [value("x", F32, [600, 600])], [value("y", F32, None)]
     )
-    assert measure_graph(sizes, [Port("x", "float32", (600, 600))], 3, 1) > small
+    slow, quiet_slow = measure_graph(sizes, [Port("x", "float32", (600, 600))], 3, 1)
+    assert slow > small
+    assert quiet_slow > quiet
 
 
 @pytest.mark.parametrize(
@@ -421,6 +425,17 @@ def test_what_cannot_be_measured_is_refused(
     graph: bytes, inputs: list[Port], repeats: int, code: str, words: str
 ) -> None:
     refused(code, words, lambda: measure_graph(graph, inputs, repeats, 1))
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 61.0, math.inf, math.nan])
+def test_a_measurement_that_would_not_end_is_refused(seconds: float) -> None:
+    refused("field", "seconds is", lambda: measure_graph(matmul_graph(), [X], 1, 1, seconds))
+
+
+def test_a_measurement_ends_in_time() -> None:
+    begun = time.monotonic()
+    measure_graph(matmul_graph(), [X], MOST_REPEATS, 1, 1e-6)
+    assert time.monotonic() - begun < 5
 
 
 def test_an_idle_session_of_many_threads_burns_nothing(blobs: BlobStore) -> None:

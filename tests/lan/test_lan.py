@@ -147,3 +147,28 @@ def test_a_node_is_paired_by_its_code(laboratory: Laboratory) -> None:
     assert code == 0, errors
     code, nodes, errors = laboratory.shardboard("nodes", "--wait", "5")
     assert [n["state"] for n in nodes["nodes"]] == ["ready"]
+
+
+def test_links_are_measured_as_fast_as_they_are(laboratory: Laboratory) -> None:
+    laboratory.start_paired_agents(1, 2)
+    laboratory.lan.shape(2, "100mbit")
+    code, report, errors = laboratory.shardboard("nodes", "--wait", "8", "--measure", timeout=110)
+    assert code == 0, errors
+    assert report["problems"] == []
+    ids = {node["name"]: node["id"] for node in report["nodes"]} | {"desk": ""}
+    assert all(node["benchmark"]["gemm_core_flops"] > 0 for node in report["nodes"])
+    links = {(link["source"], link["target"]): link for link in report["links"]}
+    assert len(links) == 6
+    for one, other in (("desk", "node2"), ("node1", "node2")):
+        for pair in ((ids[one], ids[other]), (ids[other], ids[one])):
+            assert links[pair]["limited_by"] == "line"
+            assert links[pair]["bits_per_s"] == pytest.approx(100e6, rel=0.15)
+            sizes = [nbytes for nbytes, _ in links[pair]["samples"]]
+            assert sizes[0] == 1024
+            assert sizes[-1] >= 4 * 1024**2
+    free = links[ids["desk"], ids["node1"]]
+    assert free["bits_per_s"] > 200e6
+    code, kept, errors = laboratory.shardboard("nodes", "--wait", "4")
+    assert code == 0, errors
+    assert {(link["source"], link["target"]) for link in kept["links"]} == set(links)
+    assert all(node["benchmark"] and node["speed"] and not node["stale"] for node in kept["nodes"])
