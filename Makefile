@@ -15,7 +15,7 @@ demo: $(VENV)/.gui
 	$(BIN)/shardboard demo --screenshots demo-output $(DEMO_OPTIONS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
