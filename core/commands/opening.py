@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.commands.output import Progress
-from core.commands.plan_files import load_plan
+from core.commands.plan_files import SavedPlan, load_plan
 from core.commands.planning import check_batch
 from core.commands.wanted import Wanted, wanted_of
 from core.errors import SinkError
 from core.model.graph import Model
 from core.model.library import LibraryEntry, resolve_model
 from core.model.processing import Processing, apply_processing, default_processing, load_processing
-from core.plan.form import PlanFile
 from core.run.sink import Sink, check_writable, open_sink
 from core.run.source import Source, is_pictures, open_source
 
@@ -28,7 +27,7 @@ class Work:
     name: str
     source: Source
     sink: Sink | None
-    plan: PlanFile | None
+    plan: SavedPlan | None
     asked: Wanted | None
     """None: auto, or what the plan says."""
 

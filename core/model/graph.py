@@ -30,17 +30,25 @@ class Model:
     """
 
     def __init__(
-        self, graph: ir.Model, *, name: str, sha256: Sha256, path: Path | None = None, original: Path | None = None
+        self,
+        graph: ir.Model,
+        *,
+        name: str,
+        sha256: Sha256,
+        path: Path | None = None,
+        original: Path | None = None,
+        base_sha256: Sha256 | None = None,
     ) -> None:
         """``graph`` is clean already (``fold.clean``); it belongs to this object from now on.
 
         ``original`` is the file that holds the same model, ``path`` the one it came from: they differ where the graph
-        was changed since.
+        was changed since; ``base_sha256`` is then the hash of the model as it was.
         """
         self.path = path
         self._original = original
         self.name = name
         self.sha256 = sha256
+        self.base_sha256 = base_sha256 or sha256
         self.ir = graph
         self.opset: int = graph.graph.opset_imports.get("", 1)
         self._lock = threading.RLock()

@@ -64,7 +64,8 @@ def apply_processing(model: Model, processing: Processing) -> Model:
         info = _named(model.outputs, after.output, "output", model)
         _process_output(changed.graph, writer, info, after)
     _place(changed.graph, front, writer.nodes)
-    return Model(changed, name=model.name, sha256=_hash(model.sha256, processing), path=model.path)
+    sha256 = _hash(model.sha256, processing)
+    return Model(changed, name=model.name, sha256=sha256, path=model.path, base_sha256=model.base_sha256)
 
 
 def _named(infos: Sequence[TensorInfo], name: str, kind: str, model: Model) -> TensorInfo:

@@ -131,7 +131,7 @@ class PlanRequest(Struct, frozen=True):
     shares: tuple[float, ...] | None = None
     """tensor, spatial: each node's part of the work of its group; every group's add up to 1. None: by speed."""
     pins: tuple[tuple[int, NodeId], ...] = ()
-    """pipeline: (layer, the node whose stage has it), for cuts that are left open."""
+    """pipeline: (layer, the node whose stage must hold it), wherever the cuts are."""
 
 
 class Plan(Struct, frozen=True):
@@ -154,13 +154,3 @@ class Plan(Struct, frozen=True):
 
     def on_node(self, node: NodeId) -> tuple[Shard, ...]:
         return tuple(s for s in self.shards if s.node == node)
-
-
-class PlanFile(Struct, frozen=True, kw_only=True):
-    """A plan as saved by ``shardboard plan --save``: the request and names a person knows; compiled again on load."""
-
-    format: int = 1
-    model: Sha256
-    model_name: str
-    request: PlanRequest
-    node_names: tuple[str, ...]

@@ -1,110 +1,262 @@
-"""Plan files are edited by hand and carried from one laboratory to another."""
+"""Plan files are edited by hand and carried from one laboratory to another: the command line with good and bad ones."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from core.cluster.node import Node
-from core.commands.plan_files import load_plan, place_plan
-from core.errors import InputError, PlacementError, PlanError
-from core.model.graph import Model
+from core.cluster.local import start_local_agents
+from core.cluster.measured import MEASUREMENTS_FILE
+from core.cluster.opening import open_cluster
 from core.model.library import open_entry
-from core.plan.form import NodeId, PlanFile, PlanRequest
+from core.paths import data_dir
+from resources import resource_path
+from tests.cli.test_commands import MODEL, run, run_json
 
-IDS = tuple(NodeId(letter * 40) for letter in "ABCD")
-NAMES = ("pi-1", "pi-2", "pi-3", "pi-4")
+Edit = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return open_entry("digits-mlp")
+def places(command_home: Path) -> Iterator[tuple[str, ...]]:
+    """Addresses of three agents that know this workstation: pi-1, pi-2, pi-3."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARDBOARD_HOME", str(command_home))
+        with start_local_agents(3, names=("pi-1", "pi-2", "pi-3")) as started:
+            with open_cluster(local=started.agents, discovery=False) as cluster:
+                cluster.wait_ready(3, 20)
+                for agent in started.agents:
+                    reached = cluster.add_address(agent.host, agent.control_port, pairing_port=agent.pairing_port)
+                    assert reached.result(10) == agent.id
+            yield tuple(f"{agent.host}:{agent.control_port}" for agent in started.agents)
 
 
-def plan_file(model: Model, nodes: int = 4, **said: Any) -> PlanFile:
-    request = PlanRequest(**{"strategy": "replicate(2) > tensor(2)", "nodes": IDS[:nodes], "micro_batch": 4} | said)
-    return PlanFile(model=model.sha256, model_name=model.name, request=request, node_names=NAMES[:nodes])
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plans")
 
 
-def written(folder: Path, file: PlanFile) -> Path:
-    path = folder / "plan.json"
-    path.write_bytes(msgspec.json.encode(file))
+@pytest.fixture
+def saved(places: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A pipeline over pi-1 and pi-2, made once."""
+    path = folder / "saved.json"
+    if not path.exists():
+        asked = ("--strategy", "pipeline", *on(places[:2]), "--batch", "4")
+        code, _, err = run(capsys, "plan", MODEL, *asked, "--save", str(path))
+        assert code == 0, err
     return path
 
 
-def test_every_field_of_a_request_comes_back(tmp_path: Path, model: Model) -> None:
-    file = plan_file(model, tensor_axis="rows", shares=(0.7, 0.3, 0.25, 0.75))
-    assert load_plan(written(tmp_path, file), model) == file
-    nested = plan_file(model, strategy="pipeline(2) > spatial(2)", spatial_axis="columns", cuts=(2,))
-    assert load_plan(written(tmp_path, nested), model) == nested
+def on(places: Sequence[str]) -> list[str]:
+    return [part for place in places for part in ("--node", place)]
 
 
-def test_a_file_from_before_these_fields_is_read(tmp_path: Path, model: Model) -> None:
-    old = msgspec.to_builtins(plan_file(model, 2, strategy="pipeline", cuts=(3,)))
-    for field in ("tensor_axis", "spatial_axis", "shares"):
-        del old["request"][field]
-    path = tmp_path / "plan.json"
-    path.write_bytes(msgspec.json.encode(old))
-    assert load_plan(path, model) == plan_file(model, 2, strategy="pipeline", cuts=(3,))
+def edited(saved: Path, folder: Path, edit: Edit) -> str:
+    value = json.loads(saved.read_bytes())
+    edit(value)
+    path = folder / "edited.json"
+    path.write_text(json.dumps(value, indent=2), encoding="utf-8")
+    return str(path)
+
+
+def test_a_saved_plan_tells_its_reader_what_it_is(saved: Path) -> None:
+    value = json.loads(saved.read_bytes())
+    layers = open_entry(MODEL).layers(4)
+    assert (value["format"], value["model"]["name"], value["strategy"]) == (2, MODEL, "pipeline")
+    assert value["written_by"].startswith("Shardboard ")
+    assert [node["name"] for node in value["nodes"]] == ["pi-1", "pi-2"]
+    (cut,) = value["cuts"]
+    assert cut["layer"] == layers[cut["position"]].name
+    assert value["predicted"]["throughput"] > 0
+    assert set(value["predicted"]["memory_bytes"]) == {"pi-1", "pi-2"}
+
+
+def test_a_plan_is_predicted_and_saved_again(
+    capsys: pytest.CaptureFixture[str], saved: Path, places: Sequence[str], tmp_path: Path
+) -> None:
+    again = tmp_path / "again.json"
+    told = run_json(capsys, "plan", MODEL, "--plan", str(saved), *on(places), "--save", str(again))
+    assert told["nodes"] == ["pi-1", "pi-2"]
+    first, second = (json.loads(path.read_bytes()) for path in (saved, again))
+    assert told["strategy"] == "pipeline"
+    assert told["micro_batch"] == 4
+    assert told["cut_layers"] == [first["cuts"][0]["layer"]]
+    for key in ("model", "strategy", "micro_batch", "cuts"):
+        assert first[key] == second[key]
+
+
+def test_a_plan_that_was_edited_by_hand_runs(
+    capsys: pytest.CaptureFixture[str], saved: Path, places: Sequence[str], tmp_path: Path
+) -> None:
+    def edit(value: dict[str, Any]) -> None:
+        value["comment"] = "the second convolution on the second node"
+        value["cuts"] = [{"layer": "conv2"}]
+        value["nodes"] = [{"name": "pi-3"}, {"name": "pi-1"}]
+
+    path = edited(saved, tmp_path, edit)
+    report = run_json(capsys, "run", MODEL, "--plan", path, *on(places), "--input", "random:12", "--verify")
+    assert report["request"]["cuts"] == [2]
+    assert [one["name"] for one in report["nodes"]] == ["pi-3", "pi-1"]
+    assert report["verified"] is True
+
+
+def test_pictures_run_through_a_plan_that_was_saved_without_processing(
+    capsys: pytest.CaptureFixture[str], saved: Path, places: Sequence[str], tmp_path: Path
+) -> None:
+    code, _, err = run(
+        capsys,
+        *("run", MODEL, "--plan", str(saved), *on(places[:2]), "--input", str(resource_path("samples", "digits"))),
+        *("--output", str(tmp_path / "classes.csv"), "--verify"),
+    )
+    assert code == 0, err
+    assert "its layers were found by their names" in err
+
+
+def set_to(*path: str | int, to: Any) -> Edit:
+    def edit(value: Any) -> None:
+        for key in path[:-1]:
+            value = value[key]
+        value[path[-1]] = to
+
+    return edit
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("edit", "code", "words"),
     [
-        ({"strategy": "replicate(2) > tesnor(2)"}, "There is no strategy 'tesnor'"),
-        ({"strategy": "replicate(2) > tensor(3)"}, "replicate(2) > tensor(3) needs 6 nodes; 4 are given."),
-        ({"shares": (0.5, 0.5)}, "it has 4 nodes, but 2 shares."),
-        ({"shares": (0.5, 0.5, 0.5, 0.6)}, "the shares 0.5, 0.6 do not add up to 1."),
-        ({"shares": (1.0, 0.0, 0.5, 0.5)}, "a share is above 0, not 0."),
-        ({"shares": (2.0, -1.0, 0.5, 0.5)}, "a share is above 0, not -1."),
-        ({"tensor_axis": "up"}, 'tensor_axis is "rows" or "columns", not \'up\'.'),
-        ({"spatial_axis": "depth"}, 'spatial_axis is "rows" or "columns", not \'depth\'.'),
+        (set_to("micro_batch", to="eight"), 2, '"micro_batch" is "eight", but should be a whole number'),
+        (set_to("micro_bath", to=8), 2, 'A plan has no "micro_bath"'),
+        (set_to("format", to=9), 2, "This plan has format 9, written by Shardboard"),
+        (set_to("cuts", 0, "position", to=40), 2, "cuts[0] is at 40, but digits-cnn has 12 layers. Its cuts lie at 1"),
+        (set_to("cuts", 0, "position", to=1), 2, "cuts[0] is at 1, where relu1 begins, but names"),
+        (set_to("cuts", 0, to={"layer": "conv9"}), 2, "but digits-cnn has no such layer. Did you mean conv"),
+        (set_to("cuts", to=[]), 2, "2 stages have 1 cut between them, not 0"),
+        (set_to("strategy", to="pipelin"), 2, "There is no strategy 'pipelin'"),
+        (set_to("nodes", 1, "share_percent", to=50), 2, "pipeline has no group of nodes that share layers out"),
+        (set_to("model", "sha256", to="0" * 64), 2, "It has as many layers and parameters, so its weights"),
+        (set_to("nodes", 0, "id", to="short"), 2, "A node's id has 40 characters; this has 5"),
+        (set_to("nodes", to=[]), 2, "The plan has no nodes"),
     ],
 )
-def test_a_file_that_does_not_agree_with_itself_is_refused(
-    tmp_path: Path, model: Model, said: dict[str, Any], words: str
+def test_a_wrong_edit_is_told_before_any_agent_starts(
+    capsys: pytest.CaptureFixture[str], saved: Path, tmp_path: Path, edit: Edit, code: int, words: str
 ) -> None:
-    path = written(tmp_path, plan_file(model, **said))
-    with pytest.raises(PlanError) as caught:
-        load_plan(path, model)
-    assert f"The plan {path} does not agree with itself:" in caught.value.message
-    assert words in caught.value.message
-    assert "--save" in caught.value.hint
+    path = edited(saved, tmp_path, edit)
+    found, _, err = run(capsys, "plan", MODEL, "--plan", path, "--local", "2")
+    assert found == code
+    assert words in err
+    assert path in err
+    assert "Starting" not in err
 
 
-def test_names_belong_to_nodes(tmp_path: Path, model: Model) -> None:
-    file = msgspec.structs.replace(plan_file(model), node_names=NAMES[:3])
-    with pytest.raises(PlanError, match="it has 4 nodes, but 3 names"):
-        load_plan(written(tmp_path, file), model)
+def test_a_plan_for_another_model_says_which_and_what_differs(capsys: pytest.CaptureFixture[str], saved: Path) -> None:
+    code, _, err = run(capsys, "run", "digits-mlp", "--plan", str(saved), "--local", "2", "--input", "random:4")
+    assert code == 2
+    assert "is a plan for another model: digits-cnn (hash cad58b1a1a00, 12 layers, 40,394 parameters)" in err
+    assert "not digits-mlp (hash 06a256c9f6a9, 6 layers, 17,226 parameters)" in err
+    assert "Give digits-cnn instead of digits-mlp" in err
+
+
+def test_a_plan_on_other_nodes(
+    capsys: pytest.CaptureFixture[str], saved: Path, places: Sequence[str], tmp_path: Path
+) -> None:
+    code, _, err = run(capsys, "plan", MODEL, "--plan", str(saved), *on(places[1:2]))
+    assert code == 3
+    assert "is for 2 nodes; 1 is here: pi-1 (id " in err
+    assert "is missing. Start what is missing" in err
+
+    def renewed(value: dict[str, Any]) -> None:
+        value["nodes"][0]["id"] = "k" * 40
+
+    code, _, err = run(capsys, "plan", MODEL, "--plan", edited(saved, tmp_path, renewed), *on(places[:2]))
+    assert code == 0
+    assert "warning: pi-1 has a new key since the plan was saved and was found by name. Save the plan again" in err
+
+    def elsewhere(value: dict[str, Any]) -> None:
+        value["nodes"] = [{"name": "lab-1"}, {"name": "lab-2"}]
+
+    path = edited(saved, tmp_path, elsewhere)
+    code, _, err = run(capsys, "plan", MODEL, "--plan", path, *on(places[:2]))
+    assert code == 0
+    assert "warning: The plan's lab-1 and lab-2 are not here; pi-1 does what lab-1 was to do, pi-2 does what" in err
+    code, _, err = run(capsys, "plan", MODEL, "--plan", path, *on(places))
+    assert code == 3
+    assert "3 others could stand in for them: pi-1, pi-2 and pi-3. Say which" in err
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[]", b"\xff\xfe", b'{"model": 1}', b'{"format": 2, "model": "", "model_name": ""}']
+    ("data", "words"),
+    [
+        (b"", "The text ends too early"),
+        (b"\x89PNG\r\n", "byte 0 is no text"),
+        (b"{}", "is no plan: it holds an object that does not speak of a model and a strategy"),
+        (b'{"format": 2,\n "model": {"name": "x" "sha256": ""}}', "line 2: A ',' is missing here, or a '}'"),
+    ],
 )
-def test_what_is_no_plan_is_refused(tmp_path: Path, model: Model, data: bytes) -> None:
+def test_what_is_no_plan_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: bytes, words: str
+) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"is not a plan of shardboard plan --save"):
-        load_plan(path, model)
+    code, _, err = run(capsys, "plan", MODEL, "--plan", str(path), "--local", "2")
+    assert code == 2
+    assert words in err
+    assert str(path) in err
 
 
-def nodes(*places: tuple[str, str]) -> list[Node]:
-    return [Node(id=NodeId(letter * 40), name=name, host="h", control_port=1) for letter, name in places]
+def test_nodes_and_links_that_are_not_what_they_were(
+    capsys: pytest.CaptureFixture[str], saved: Path, places: Sequence[str], tmp_path: Path
+) -> None:
+    def faster(value: dict[str, Any]) -> None:
+        value["predicted"]["throughput"] *= 3
+
+    code, _, err = run(capsys, "plan", MODEL, "--plan", edited(saved, tmp_path, faster), *on(places[:2]))
+    assert code == 0
+    assert "warning: When the plan was saved " in err
+    assert "To measure again: shardboard nodes --measure" in err
 
 
-def test_a_plan_is_placed_on_its_own_nodes_then_by_name_then_in_order(model: Model) -> None:
-    file = plan_file(model, 2, strategy="tensor", shares=(0.8, 0.2))
-    own = nodes(("B", "x"), ("C", "y"), ("A", "z"))
-    assert place_plan(file, own) == file.request
-    named = place_plan(file, nodes(("X", "pi-2"), ("Y", "pi-1")))
-    assert (named.nodes, named.shares) == ((NodeId("Y" * 40), NodeId("X" * 40)), (0.8, 0.2))
-    others = place_plan(file, nodes(("X", "one"), ("Y", "two"), ("Z", "three")))
-    assert others.nodes == (NodeId("X" * 40), NodeId("Y" * 40))
+def test_a_node_that_became_slower_and_lost_memory_since_it_was_measured(
+    capsys: pytest.CaptureFixture[str], saved: Path, places: Sequence[str]
+) -> None:
+    path = data_dir() / MEASUREMENTS_FILE
+    before = path.read_bytes()
+    told = json.loads(before)
+    one = told["benchmarks"][json.loads(saved.read_bytes())["nodes"][0]["id"]]
+    one["gemm_core_flops"] *= 100
+    one["free_memory"] += 1 << 40
+    path.write_text(json.dumps(told), encoding="utf-8")
+    try:
+        code, _, err = run(capsys, "plan", MODEL, "--plan", str(saved), *on(places[:2]))
+    finally:
+        path.write_bytes(before)
+    assert code == 0
+    assert "warning: pi-1 became slower: it computes at " in err
+    assert "warning: pi-1 lost memory: " in err
+    assert "measured. To measure again: shardboard nodes --measure\n" in err
 
 
-def test_too_few_nodes_for_a_plan_are_told_with_their_names(model: Model) -> None:
-    with pytest.raises(PlacementError, match=r"for 4 nodes \(pi-1, pi-2, pi-3, pi-4\), 2 are there"):
-        place_plan(plan_file(model), nodes(("X", "pi-1"), ("Y", "pi-2")))
+def test_a_plan_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for path in (tmp_path / "none.json", tmp_path):
+        code, _, err = run(capsys, "plan", MODEL, "--plan", str(path), "--local", "2")
+        assert code == 2
+        assert f"The plan {path} cannot be read: " in err
+
+
+def test_what_does_not_go_with_a_saved_plan(capsys: pytest.CaptureFixture[str], saved: Path) -> None:
+    code, _, err = run(capsys, "plan", MODEL, "--plan", str(saved), "--strategy", "single", "--local", "2")
+    assert code == 2
+    assert "not allowed with" in err
+    code, _, err = run(capsys, "plan", MODEL, "--plan", str(saved), "--shares", "50,50", "--local", "2")
+    assert code == 2
+    assert "a saved plan says that itself" in err
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-5", "nan", "inf", "1e9"])
+def test_a_latency_bound_is_a_number_of_milliseconds(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    code, _, err = run(capsys, "plan", MODEL, f"--latency-bound={text}", "--local", "2")
+    assert code == 2
+    assert f'"{text}" is not a number of milliseconds; it goes up to 3600000' in err
