@@ -13,7 +13,7 @@ from core.plan.division import Division, Exchange, LayerDivision, NodePart
 from core.plan.form import NodeId
 from core.plan.layouts import Ranges
 
-COLLECTIVES: Final = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "halo")
+COLLECTIVES: Final = ("all-reduce", "all-gather", "reduce-scatter", "reduce", "all-to-all", "halo")
 WORKSTATION: Final = "workstation"
 """The client, among the names of nodes."""
 LITTLE: Final = 0.005
@@ -82,7 +82,7 @@ class DivisionReport(Struct, frozen=True, kw_only=True):
     collectives: int
     """For one micro-batch of the replica that takes the most."""
     collective_bytes: int
-    """That these collectives send between nodes."""
+    """That these collectives send."""
     exchanges: tuple[ExchangeRow, ...]
     links: tuple[LinkRow, ...]
     manners: tuple[MannerRow, ...]

@@ -40,9 +40,8 @@ def division_words(division: DivisionReport, nodes: Sequence[str]) -> Iterator[s
         return
     yield f"{percent(division.split_share)} of the multiply-adds are divided{_collectives(division)}."
     yield _manners(division.manners)
-    links = _links(division, nodes)
-    if links:
-        yield links
+    if any(WORKSTATION not in (link.source, link.target) for link in division.links):
+        yield links_words(division, nodes)
     if division.without_rule:
         yield f"no rule yet, so their inputs are gathered: {', '.join(division.without_rule)}"
     if division.fallbacks:
@@ -184,13 +183,13 @@ def _operators(operators: Sequence[str]) -> str:
 # ---------------------------------------------------------------- links
 
 
-def _links(division: DivisionReport, nodes: Sequence[str]) -> str:
-    """Bytes from each node to each other for one micro-batch."""
+def links_words(division: DivisionReport, nodes: Sequence[str]) -> str:
+    """Bytes from each node to each other, and from and to the workstation, for one micro-batch of their replica."""
     sent = Counter({(link.source, link.target): link.nbytes for link in division.links})
-    if not any(WORKSTATION not in link for link in sent):
+    between = [nbytes for link, nbytes in sent.items() if WORKSTATION not in link] or list(sent.values())
+    if not between:
         return ""
     if len(nodes) > MOST_NODES:
-        between = [nbytes for link, nbytes in sent.items() if WORKSTATION not in link]
         return (
             f"sent for a micro-batch: {format_bytes(sum(between))} over {_number(len(between), 'link')} between nodes, "
             f"{format_bytes(max(between))} at most over one, see --json"

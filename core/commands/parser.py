@@ -20,6 +20,8 @@ examples:
   shardboard run model.onnx --strategy pipeline --node 192.168.1.20:7420 --node 192.168.1.21:7420 \\
                  --input inputs.npz --output outputs.npz --verify
   shardboard plan bert-base --strategy "replicate(2) > tensor(2)" --local 4
+  shardboard plan resnet50 --strategy pipeline --save plan.json     then edit plan.json, if you like, and
+  shardboard run resnet50 --plan plan.json --input random:500
 
 exit codes: 0 done, 2 bad usage or input, 3 cannot place, 4 the job failed, 130 stopped with Ctrl-C
 """
@@ -90,26 +92,29 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 def _add_nodes(parser: argparse.ArgumentParser) -> None:
     _add_wait(parser, 3.0)
+    parser.add_argument("--measure", action="store_true", help="measure all ready nodes, and the links between them")
     _add_json(parser)
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
-    _add_strategy(parser)
+    _add_saved_or_strategy(parser)
     _add_division(parser)
     _tell_strategies(parser)
     _add_node_choice(parser)
     _add_batch(parser)
+    _add_profile_on(parser)
     _add_objective(parser)
-    parser.add_argument("--save", type=Path, metavar="P", help="write the plan to a file, for run --plan")
+    parser.add_argument(
+        "--save", type=Path, metavar="P",
+        help="write the plan to a file (JSON, made to be read and edited), for --plan and for the panel",
+    )  # fmt: skip
     _add_json(parser)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--plan", type=Path, metavar="P", help="a plan saved by shardboard plan --save")
-    _add_strategy(how)
+    _add_saved_or_strategy(parser)
     _add_division(parser)
     _tell_strategies(parser)
     _add_node_choice(parser)
@@ -119,6 +124,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="Y", help="write the outputs to Y.npz, or the top-k to Y.csv")
     _add_batch(parser)
+    _add_profile_on(parser)
     _add_objective(parser)
     parser.add_argument(
         "--in-flight", type=_whole("number of micro-batches", 1, 1024), metavar="K",
@@ -144,6 +150,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     _tell_strategies(parser)
     _add_node_choice(parser)
     _add_batch(parser)
+    _add_profile_on(parser)
     parser.add_argument(
         "--seconds", type=_seconds, default=3.0, metavar="S", help="how long each strategy runs, about (default: 3)"
     )
@@ -172,6 +179,16 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="an .onnx file, or a model of the library: digits-cnn, resnet50")
+
+
+def _add_saved_or_strategy(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--plan", type=Path, metavar="P",
+        help="a plan that shardboard plan --save, or the panel, has written: on its own nodes, on those of the same "
+        "names, or on as many others",
+    )  # fmt: skip
+    _add_strategy(how)
 
 
 def _add_strategy(parser: argparse._ActionsContainer) -> None:
@@ -217,10 +234,22 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_profile_on(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile-on", metavar="NODE",
+        help="time the model's layers on the node of this name, not on this workstation: where the two differ in kind",
+    )  # fmt: skip
+
+
 def _add_objective(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective", choices=("throughput", "latency", "memory"), default="throughput",
-        help="what the automatic strategy is chosen by (default: throughput)",
+        help="what auto looks for, and what changes are proposed by: most items a second, least time for one "
+        "micro-batch, or least memory on the node that needs most (default: throughput)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--latency-bound", type=_milliseconds, metavar="MS",
+        help="only plans that answer within so many milliseconds, through idle nodes",
     )  # fmt: skip
 
 
@@ -264,6 +293,16 @@ def _shares(text: str) -> tuple[float, ...]:
         return parse_shares(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        milliseconds = float(text.strip().removesuffix("ms"))
+    except ValueError:
+        milliseconds = -1.0
+    if not 0.0 < milliseconds <= 3.6e6:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number of milliseconds; it goes up to 3600000')
+    return milliseconds
 
 
 def _seconds(text: str) -> float:

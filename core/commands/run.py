@@ -17,19 +17,10 @@ from core.cluster.deployment import Deployment, DeployProgress, deploy
 from core.cluster.node import Node
 from core.cluster.verified import deploy_and_verify
 from core.commands.choosing import chosen_nodes
+from core.commands.chosen import choose_plan, missed_limits
 from core.commands.opening import Work, open_work
 from core.commands.output import Progress, print_json
-from core.commands.plan_files import place_plan
-from core.commands.planning import (
-    Choice,
-    Costs,
-    as_predicted,
-    choose,
-    default_micro_batch,
-    measure,
-    own_speeds_sum,
-    predicted,
-)
+from core.commands.planning import Choice, Costs, as_predicted, own_speeds_sum
 from core.commands.reports import print_report
 from core.commands.stopping import stop_on_interrupt
 from core.errors import VerificationError
@@ -77,7 +68,9 @@ def _run(
     progress: Progress,
     stop: threading.Event,
 ) -> RunReport:
-    choice, costs = _choose(options, work, cluster, nodes, progress, stop)
+    items = work.source.items * options.repeat
+    chosen = choose_plan(options, work.model, work.asked, work.plan, cluster, nodes, progress, stop, items=items)
+    choice, costs = chosen.choice, chosen.costs
     kept = _Kept(work.sink, VERIFIED_BATCHES if options.verify else 0)
     with _deployed(options, work, choice, cluster, progress, stop) as deployment:
         progress.step("Running")
@@ -102,35 +95,12 @@ def _run(
         efficiency=report.throughput / alone if alone > 0 else None,
         verified=verified.passed if verified is not None else None,
         max_abs_error=verified.max_abs_error if verified is not None else None,
-        notes=(*filter(None, [choice.why]), *report.notes),
+        notes=(*filter(None, [choice.why]), *missed_limits(chosen), *report.notes),
     )
 
 
 def _whole_model_rate(costs: Costs) -> float:
     return costs.profile.batch / costs.profile.total_seconds
-
-
-def _choose(
-    options: argparse.Namespace,
-    work: Work,
-    cluster: Cluster,
-    nodes: Sequence[Node],
-    progress: Progress,
-    stop: threading.Event,
-) -> tuple[Choice, Costs]:
-    if work.plan is not None:
-        request = place_plan(work.plan, nodes)
-        if options.batch is not None:
-            request = replace(request, micro_batch=options.batch)
-        batch = request.micro_batch
-    else:
-        items = work.source.items * options.repeat
-        batch = default_micro_batch(work.model, options.batch, items=items, nodes=len(nodes))
-    costs = measure(work.model, batch, cluster, nodes, progress, stop)
-    progress.step("Planning")
-    if work.plan is not None:
-        return predicted(work.model, request, costs), costs
-    return choose(work.model, work.asked, batch, nodes, costs, options.objective, stop), costs
 
 
 def _deployed(

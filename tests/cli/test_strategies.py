@@ -68,13 +68,14 @@ def test_a_plan_reports_how_it_divides_the_model(capsys: pytest.CaptureFixture[s
     assert [node["name"] for node in report["nodes"]] == ["local-2", "local-1"]
     code, _, err = run(capsys, "run", MODEL, "--plan", str(plan), "--local", "1", "--input", "random:1")
     assert code == 3
-    assert "for 2 nodes (local-2, local-1), 1 are there" in err
+    assert "is for 2 nodes; 1 is here: " in err
     edited = json.loads(plan.read_text())
-    edited["request"]["shares"] = [0.75, 0.5]
+    assert [node["share_percent"] for node in edited["nodes"]] == [75, 25]
+    edited["nodes"][1]["share_percent"] = 50
     plan.write_text(json.dumps(edited))
     code, _, err = run(capsys, "run", MODEL, "--plan", str(plan), "--local", "2", "--input", "random:1")
     assert code == 2
-    assert "the shares 0.75, 0.5 do not add up to 1" in err
+    assert "The shares of local-2 and local-1 add up to 125, not 100" in err
     assert "Starting" not in err
 
 
