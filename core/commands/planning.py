@@ -13,26 +13,32 @@ from msgspec.structs import replace
 from core.cluster.client import Cluster
 from core.cluster.machines import machines_of
 from core.cluster.node import Node
-from core.commands.output import Progress
+from core.cluster.profiling import at_speed_one
+from core.cluster.profiling import profile_on as profile_on_node
+from core.commands.output import Progress, note
+from core.commands.stale import stale_words
 from core.commands.wanted import Wanted, placed
 from core.cost.dataflow import predict_outline
-from core.cost.links import UNKNOWN, Links
-from core.cost.predict import balanced_cuts, is_predicted, predict
+from core.cost.links import UNKNOWN, WORKSTATION, Links
+from core.cost.mix import mix_of
 from core.cost.profile import profile_model
+from core.cost.profile_marks import interrupted, marked
+from core.cost.shard_times import time_shards
 from core.cost.types import Machine, Prediction, Profile
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.auto import Objective, best_plan
 from core.plan.compile import CompiledPlan, compile_plan, micro_batch_for
 from core.plan.form import NodeId, PlanRequest
-from core.plan.strategy_text import PIPELINE
+from core.run.calibrations import CalibrationStore
+from core.run.message_costs import measured_message_costs
 from core.run.report import Predicted
 
 MICRO_BATCH: Final = 8
 
 
 class Costs(Struct, frozen=True):
-    """What was measured: the model's layers here, the nodes against this workstation."""
+    """What was measured: the model's layers, the nodes against this workstation, and the links between them."""
 
     profile: Profile
     speeds: Mapping[NodeId, float]
@@ -69,14 +75,87 @@ def check_batch(options: argparse.Namespace, model: Model) -> None:
 
 
 def measure(
-    model: Model, batch: int, cluster: Cluster, nodes: Sequence[Node], progress: Progress, stop: threading.Event
+    model: Model,
+    batch: int,
+    cluster: Cluster,
+    nodes: Sequence[Node],
+    progress: Progress,
+    stop: threading.Event,
+    *,
+    profile_on: str | None = None,
 ) -> Costs:
-    """Time the model's layers here (remembered from earlier days) and every node's speed."""
+    """Time the model's layers here, or on the node of that name, and what is not known yet of the nodes and of the
+    links between them; what was measured on earlier days is remembered.
+
+    PlanError when there is no such node. Raises Cancelled.
+    """
+    profile = _profile(model, batch, progress, stop)
+    ids = [node.id for node in nodes]
+    progress.step("Measuring nodes and links")
+    outcome = cluster.measure(ids, progress=progress.share, cancel=stop)
+    for words in (*outcome.refused.values(), *outcome.problems, *stale_words(outcome.stale, nodes)):
+        progress.clear()
+        note(f"warning: {words}")
+    known = outcome.measurements.now(nodes)
+    infos = {node.id: node.info for node in nodes if node.info is not None}
+    speeds = known.speeds(infos, mix_of(model, profile))
+    if missing := [node for node in ids if node not in speeds]:
+        speeds |= cluster.measure_speeds(missing)
+    seen = CalibrationStore().factors(model.sha256)
+    speeds = {node: speed * seen.get(node, 1.0) for node, speed in speeds.items()}
+    if profile_on is not None:
+        there = _named(profile_on, nodes)
+        profile = _profile_there(model, batch, cluster, there, speeds[there.id], progress, stop)
+    profile = replace(profile, messages=measured_message_costs())
+    return Costs(profile, speeds, machines_of(nodes), known.links_of(ids))
+
+
+def _profile(model: Model, batch: int, progress: Progress, stop: threading.Event) -> Profile:
+    """This workstation's. One that was interrupted is begun anew, which is said."""
     progress.step("Measuring the model's layers")
-    profile = profile_model(model, batch, progress=progress.share, cancel=stop)
-    progress.step("Measuring the nodes")
-    speeds = cluster.measure_speeds([node.id for node in nodes])
-    return Costs(profile, speeds, machines_of(nodes))
+    before = interrupted(model, batch)
+    if before is not None:
+        progress.clear()
+        note(f"note: Measuring this model was interrupted at {before.share:.0%}; it begins anew.")
+    with marked(model, batch) as marker:
+
+        def reached(share: float) -> None:
+            marker.reached(share)
+            progress.share(share)
+
+        return profile_model(model, batch, progress=reached, cancel=stop)
+
+
+def _profile_there(
+    model: Model,
+    batch: int,
+    cluster: Cluster,
+    node: Node,
+    speed: float,
+    progress: Progress,
+    stop: threading.Event,
+) -> Profile:
+    """A node's, as predictions take it. One that was interrupted goes on, which is said."""
+    progress.step(f"Measuring the model's layers on {node.name}")
+
+    def resumed(share: float) -> None:
+        progress.clear()
+        note(f"note: Measuring this model on {node.name} was interrupted at {share:.0%}; it goes on from there.")
+
+    found = profile_on_node(cluster, node.id, model, batch, progress=progress.share, cancel=stop, resumed=resumed)
+    limit = node.info.cpu_limit if node.info is not None else 1.0
+    return at_speed_one(found, speed / limit)
+
+
+def _named(name: str, nodes: Sequence[Node]) -> Node:
+    found = [node for node in nodes if name in (node.name, node.address)]
+    if len(found) != 1:
+        there = ", ".join(node.name for node in nodes)
+        raise PlanError(
+            f"--profile-on {name}: {'several nodes have' if found else 'no node has'} that name.",
+            hint=f"There {'is' if len(nodes) == 1 else 'are'} {there}.",
+        )
+    return found[0]
 
 
 def choose(
@@ -87,6 +166,8 @@ def choose(
     costs: Costs,
     objective: Objective,
     stop: threading.Event | None = None,
+    *,
+    latency_bound_s: float | None = None,
 ) -> Choice:
     """The strategy asked for; for None, the best by ``objective`` over all strategies and any of the nodes.
 
@@ -103,6 +184,7 @@ def choose(
         costs.links,
         {node.id: node.info.memory_limit for node in nodes if node.info is not None},
         objective,
+        latency_bound_s=latency_bound_s,
         micro_batch=batch,
         names={node.id: node.name for node in nodes},
         cancel=stop,
@@ -117,18 +199,15 @@ def candidate(model: Model, asked: Wanted, batch: int, nodes: Sequence[Node], co
 
 
 def predicted(model: Model, request: PlanRequest, costs: Costs) -> Choice:
-    """``request`` compiled, with what is expected of it; open cuts are balanced by the links too. Raises PlanError."""
-    if request.strategy == PIPELINE and request.cuts is None and len(request.nodes) > 1 and costs.links != UNKNOWN:
-        speeds = [costs.speeds.get(node, 1.0) for node in request.nodes]
-        cuts = balanced_cuts(
-            costs.profile, model, speeds, nodes=request.nodes, links=costs.links, machines=costs.machines
-        )
-        request = replace(request, cuts=cuts)
-    compiled = compile_plan(model, request, profile=costs.profile, speeds=costs.speeds, machines=costs.machines)
-    if is_predicted(request.strategy):
-        told = predict(costs.profile, model, compiled.plan.request, costs.speeds, costs.machines, costs.links)
-    else:
-        told = predict_outline(costs.profile, compiled.outline, model, costs.speeds, costs.machines, costs.links)
+    """``request`` compiled, with what is expected of it. Raises PlanError."""
+    compiled = compile_plan(
+        model, request, profile=costs.profile, speeds=costs.speeds, machines=costs.machines, links=costs.links
+    )
+    here = costs.profile.node == WORKSTATION  # shards that were timed here say nothing of a node of another kind
+    timed = time_shards(model, compiled.outline) if here else {}
+    told = predict_outline(
+        costs.profile, compiled.outline, model, costs.speeds, costs.machines, costs.links, shard_seconds=timed
+    )
     return Choice(compiled, told)
 
 

@@ -8,7 +8,8 @@ stream of messages, where those overlap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
 from math import inf
 from typing import Final, NamedTuple
 
@@ -68,6 +69,10 @@ class Way(NamedTuple):
     lines: tuple[tuple[str, float], ...] = ()
     """(name, seconds for each byte) of the lines that it crosses and that are not infinitely fast, each way of a line
     for itself."""
+    leaves: str = ""
+    """The one of them that is a limit which the sender keeps to."""
+    enters: str = ""
+    """The same of the receiver: it takes a message only when it would have all of it."""
 
     @property
     def byte_s(self) -> float:
@@ -82,6 +87,9 @@ class Ways:
         """``nodes`` are those whose interfaces matter; the workstation is always among them."""
         self._links = links
         self._interface = {node: _interface(node, machines) for node in (WORKSTATION, *nodes)}
+        limits = {node: machines[node].link_limit / 8 for node in self._interface if node in machines}
+        self._limits = {frozenset({node}): limit for node, limit in limits.items() if limit > 0}
+        """Bytes per second that nodes keep to by themselves."""
         self._found: dict[tuple[NodeId, NodeId], Way] = {}
         self._lines = self._all_lines()
 
@@ -93,6 +101,17 @@ class Ways:
 
     def same_interface(self, one: NodeId, other: NodeId) -> bool:
         return self._interface[one] == self._interface[other]
+
+    def look(self, nodes: Sequence[NodeId]) -> tuple[object, ...]:
+        """The same for nodes that are, in their order, as far from each other and share lines in the same way."""
+        if self.plain:
+            return ()
+        place: dict[str, int] = {}
+        return tuple(
+            (way.hop_s, tuple((place.setdefault(name, len(place)), byte_s) for name, byte_s in way.lines))
+            for one, other in permutations(nodes, 2)
+            for way in (self.way(one, other),)
+        )
 
     @property
     def plain(self) -> bool:
@@ -108,7 +127,15 @@ class Ways:
         ]
         if link.bytes_per_s < min((1 / seconds for _, seconds in crossed), default=inf):
             crossed.append((f"{source or 'workstation'} to {target or 'workstation'}", 1 / link.bytes_per_s))
-        return Way(link.round_trip_s / 2, tuple(crossed))
+        leaves, enters = (self._limit(way, node) for way, node in (("out of", source), ("into", target)))
+        return Way(link.round_trip_s / 2, tuple(crossed), leaves, enters)
+
+    def _limit(self, way: str, node: NodeId) -> str:
+        """The name of the line that stands for a node's own limit; "" where it has none."""
+        own = frozenset({node})
+        if own not in self._limits:
+            return ""
+        return next((f"{way} {name}" for name, nodes, _ in self._lines if nodes == own), "")
 
     def _between(self, source: NodeId, target: NodeId) -> Link:
         known = self._links.known
@@ -124,10 +151,13 @@ class Ways:
         known = {frozenset(line.nodes): line for line in self._links.lines}
         named = [(name, frozenset(nodes)) for name, nodes in members.items() if frozenset(nodes) not in known]
         named += [("+".join(sorted(node or "workstation" for node in nodes)), nodes) for nodes in known]
+        there = {nodes for _, nodes in named}
+        named += [(f"limit of {min(nodes)}", nodes) for nodes in self._limits if nodes not in there]
         lines = []
         for name, nodes in named:
             given = known[nodes].bytes_per_s if nodes in known else None
             rate = given if given is not None else self._fastest_out_of(nodes)
+            rate = min(rate, self._limits.get(nodes, inf))
             if rate < inf:
                 lines.append((name, nodes, rate))
         return lines

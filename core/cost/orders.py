@@ -8,7 +8,7 @@ cuts of an order are always found with the nodes themselves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import inf, prod
 from statistics import fmean
 from typing import Final, Literal
 
@@ -39,6 +39,8 @@ class Member(Struct, frozen=True):
     cost: NodeCost
     room: float
     """Bytes for weights and activations."""
+    pinned: tuple[int, ...] = ()
+    """Layers that it runs, and nobody else."""
 
 
 class Line(Struct, frozen=True):
@@ -51,14 +53,14 @@ class Line(Struct, frozen=True):
 
 
 def best_lines(
-    stages: Stages, members: Sequence[Member], ways: Ways, goal: Goal, check: Callable[[], None], *, most: int
+    costs: CostTables, members: Sequence[Member], ways: Ways, check: Callable[[], None], *, most: int
 ) -> list[Line]:
     """For each way to use some of each kind of node, 2 to ``most`` in all, the best order and cuts; the best first.
 
     ``check`` is called between steps and may raise.
     """
     kinds = _kinds(members, ways, crowded(members))
-    found = _Search(stages, kinds, ways, goal, check, min(most, len(members))).run()
+    found = _Search(costs, kinds, ways, check, min(most, len(members))).run()
     return sorted(found, key=lambda line: (line.value, len(line.nodes), line.nodes))
 
 
@@ -66,10 +68,9 @@ def best_cuts(costs: CostTables, members: Sequence[Member]) -> Line:
     """The best cuts for these nodes in this order; the value is inf where there are none."""
     stages = costs.stages
     reach, origins = costs.start(), []
+    nodes = (None, *(member.node for member in members), None)
     for index, member in enumerate(members):
-        if index:
-            reach = costs.handed(reach, members[index - 1].node, member.node)
-        reach, origin = costs.step(reach, member)
+        reach, origin = costs.step(reach, member, nodes[index], nodes[index + 2])
         origins.append(origin)
     place, cuts = len(stages.positions) - 1, []
     for origin in reversed(origins[1:]):
@@ -111,70 +112,108 @@ class _State(Struct, eq=False):
 
 
 class CostTables:
-    """What a stage costs towards a goal, from each position to each other; made once for each sort of node."""
+    """What a stage costs towards a goal, from each position to each other; made once for each sort of node between
+    neighbours of a sort."""
 
-    def __init__(self, stages: Stages, ways: Ways, goal: Goal) -> None:
+    def __init__(
+        self, stages: Stages, ways: Ways, goal: Goal, *, slowest: float = inf, pinned: Sequence[int] = ()
+    ) -> None:
+        """``slowest``: seconds that no stage and no line may take longer for one micro-batch, whatever the goal.
+        ``pinned``: the layers that only the members they are pinned to may run."""
         self.stages = stages
         self._ways = ways
         self._goal = goal
-        self._made: dict[tuple[NodeCost, float, Way, Way], Floats] = {}
-        self._crossing: Floats = stages.received.max(axis=1)  # a stage up to the end reads all that crosses
+        self._slowest = slowest
+        starts, ends = stages.positions[:, None], stages.positions[None, :]
+        self._holds = {layer: (starts <= layer) & (layer < ends) for layer in pinned}
+        self._made: dict[object, Floats] = {}
 
     def start(self) -> Floats:
         reach = np.full(len(self.stages.positions), np.inf)
         reach[0] = 0.0
         return reach
 
-    def step(self, reach: Floats, member: Member) -> tuple[Floats, Indices]:
-        """The best value at the end of a stage on such a node, for each end, and where that stage begins."""
-        cost = self._table(member)
+    def step(
+        self, reach: Floats, member: Member, before: NodeId | None = None, after: NodeId | None = None
+    ) -> tuple[Floats, Indices]:
+        """The best value at the end of a stage on such a node, for each end, and where that stage begins.
+
+        ``before`` and ``after`` are the nodes of its neighbours: what comes from the one and goes to the other is on
+        the lines in between. None: there is none, or it is not known yet, and is counted at its own end.
+        """
+        cost = self.table(member, before, after)
         joined = reach[:, None] + cost if self._goal == "sum" else np.maximum(reach[:, None], cost)
         origin = joined.argmin(axis=0)
         return joined[origin, np.arange(len(origin))], origin
 
-    def handed(self, reach: Floats, source: NodeId, target: NodeId) -> Floats:
-        """The value behind a hand-over at each position."""
-        if self._goal in ("memory", "excess"):
-            return reach
-        way = self._ways.way(source, target)
-        carried = self._crossing * way.byte_s
-        return reach + carried + way.hop_s if self._goal == "sum" else np.maximum(reach, carried)
-
-    def _table(self, member: Member) -> Floats:
-        ways = self._ways.way(WORKSTATION, member.node), self._ways.way(member.node, WORKSTATION)
-        key = member.cost, member.room, *ways
+    def table(self, member: Member, before: NodeId | None = None, after: NodeId | None = None) -> Floats:
+        """What a stage costs on such a node; inf where it does not fit or may not be."""
+        ends = (before, WORKSTATION), (WORKSTATION, after)
+        coming = [None if node is None else self._ways.way(node, member.node) for node in ends[0]]
+        leaving = [None if node is None else self._ways.way(member.node, node) for node in ends[1]]
+        if self._goal in ("memory", "excess") and self._slowest == inf:
+            coming, leaving = [], []  # tell nothing apart
+        key = member.cost, member.room, member.pinned, *coming, *leaving
         found = self._made.get(key)
         if found is None:
             stages = self.stages
-            match self._goal:
-                case "memory":
-                    value = stages.memory
-                case "sum":
-                    value = stages.through_seconds(member.cost) + sum(self._client_seconds(*ways))
-                case "pace":
-                    value = np.maximum(stages.cycle_seconds(member.cost), np.maximum(*self._client_seconds(*ways)))
-                case "excess":
-                    value = stages.memory - member.room
             fits = stages.allowed & ((stages.memory <= member.room) | (self._goal == "excess"))
-            found = self._made[key] = np.where(fits, value, np.inf)
+            for layer, holds in self._holds.items():
+                fits = fits & (holds if layer in member.pinned else ~holds)
+            if self._slowest < inf:
+                fits = fits & (self._pace(member, coming, leaving) <= self._slowest)
+            found = self._made[key] = np.where(fits, self._value(member, coming, leaving), np.inf)
         return found
 
-    def _client_seconds(self, there: Way, back: Way) -> tuple[Floats, Floats]:
-        """On the way from the workstation and to it."""
-        given, results = self.stages.given, self.stages.results
-        hops = (there.hop_s, back.hop_s) if self._goal == "sum" else (0.0, 0.0)
-        return given * there.byte_s + hops[0] * (given > 0), results * back.byte_s + hops[1] * (results > 0)
+    def _value(self, member: Member, coming: Sequence[Way | None], leaving: Sequence[Way | None]) -> Floats:
+        stages = self.stages
+        match self._goal:
+            case "memory":
+                return stages.memory
+            case "excess":
+                return stages.memory - member.room
+            case "pace":
+                return self._pace(member, coming, leaving)
+            case "sum":
+                return stages.through_seconds(member.cost) + self._under_way(coming, leaving)
+
+    def _pace(self, member: Member, coming: Sequence[Way | None], leaving: Sequence[Way | None]) -> Floats:
+        """Of the stage itself or the fullest line at its ends: what goes over the same line adds up."""
+        stages = self.stages
+        slowest = stages.cycle_seconds(member.cost)
+        for ways, sizes in ((coming, (stages.received, stages.given)), (leaving, (stages.results, stages.sent))):
+            carried: dict[str, Floats] = {}
+            for way, nbytes in zip(ways, sizes, strict=True):
+                for name, byte_s in way.lines if way is not None else ():
+                    carried[name] = carried.get(name, 0.0) + nbytes * byte_s
+            for seconds in carried.values():
+                slowest = np.maximum(slowest, seconds)
+        return slowest
+
+    def _under_way(self, coming: Sequence[Way | None], leaving: Sequence[Way | None]) -> Floats:
+        """What a micro-batch is under way to the stage: from the one before, while what the workstation gives comes in
+        beside it; and from the last stage to the workstation."""
+        stages = self.stages
+        (before, given), (results, after) = coming, leaving
+        seconds = np.zeros_like(stages.given)
+        if before is not None:
+            seconds = stages.received * before.byte_s + before.hop_s * (stages.received > 0)
+        if given is not None:
+            seconds = np.maximum(seconds, stages.given * given.byte_s + given.hop_s * (stages.given > 0))
+        if after is None and results is not None:
+            seconds = seconds + stages.results * results.byte_s + results.hop_s * (stages.results > 0)
+        return seconds
 
 
 class _Search:
     def __init__(
-        self, stages: Stages, kinds: Sequence[_Kind], ways: Ways, goal: Goal, check: Callable[[], None], most: int
+        self, costs: CostTables, kinds: Sequence[_Kind], ways: Ways, check: Callable[[], None], most: int
     ) -> None:
-        self._stages = stages
+        self._costs = costs
+        self._stages = costs.stages
         self._kinds = kinds
         self._check = check
         self._most = most
-        self._costs = CostTables(stages, ways, goal)
         self._by_last = not ways.plain and len(kinds) > 1
         """Whether the next stage minds of which kind the last one is."""
 
@@ -200,11 +239,12 @@ class _Search:
 
     def _extend(self, later: dict[tuple[tuple[int, ...], int], _State], state: _State, index: int) -> None:
         kind, last = self._kinds[index], state.last
-        begins = state.reach
+        member, before = kind.member, None
         if last >= 0:
-            target = kind.nodes[-1] if last == index else kind.nodes[0]
-            begins = self._costs.handed(begins, self._kinds[last].nodes[0], target)
-        reach, origin = self._costs.step(begins, kind.member)
+            before = self._kinds[last].nodes[0]
+            if last == index:
+                member = replace(member, node=kind.nodes[-1])
+        reach, origin = self._costs.step(state.reach, member, before)
         used = (*state.used[:index], state.used[index] + 1, *state.used[index + 1 :])
         key = (used, index if self._by_last else 0)
         found = later.get(key)
@@ -256,6 +296,8 @@ def _alike(
     one: Member, other: Member, members: Sequence[Member], ways: Ways, full: frozenset[str], alike: float
 ) -> bool:
     """``alike`` 1.0: they cannot be told apart."""
+    if one.pinned or other.pinned:
+        return False
     if alike == ALIKE[-1]:
         return True
     if one.cost.speed > alike * other.cost.speed or one.cost.spare_core != other.cost.spare_core:

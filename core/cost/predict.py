@@ -20,13 +20,14 @@ from core.cost.chain import chain
 from core.cost.links import UNKNOWN, Links
 from core.cost.loads import Setting, setting_of
 from core.cost.types import Machine, Prediction, Profile
-from core.cost.verdict import prediction
+from core.cost.verdict import Alone, each_alone, prediction
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.form import NodeId, PlanRequest
+from core.plan.pins import check_pins
 from core.plan.strategy_text import PIPELINE, REPLICATE, SINGLE
 
-__all__ = ["balanced_cuts", "is_predicted", "predict"]
+__all__ = ["Predictor", "balanced_cuts", "is_predicted", "predict"]
 
 
 def predict(
@@ -45,18 +46,63 @@ def predict(
     Fast enough to follow a mouse: sums over ranges of layers are kept with the model. PlanError when the request makes
     no sense for the model; cuts left open are balanced first.
     """
-    setting = setting_of(profile, model, request, speeds, machines, links)
-    if request.strategy in _ALIKE:
-        return prediction(setting, [chain(setting, [node]) for node in request.nodes])
-    replicas = _pipelines(request)
-    size = len(request.nodes) // replicas
-    if size > 1 and request.cuts is None:
-        in_order = [speeds.get(node, 1.0) for node in request.nodes[:size]]
-        cuts = balanced_cuts(profile, model, in_order, nodes=request.nodes[:size], links=links, machines=machines)
-        setting = replace(setting, request=replace(request, cuts=cuts))
-    _check(setting, size)
-    members = [request.nodes[first : first + size] for first in range(0, len(request.nodes), size)]
-    return prediction(setting, [chain(setting, own, setting.request.cuts or ()) for own in members])
+    return Predictor(profile, model, speeds, machines, links).predict(request)
+
+
+class Predictor:
+    """Predicts many plans for one model and the same nodes: what does not depend on the cuts is worked out once.
+
+    Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        model: Model,
+        speeds: Mapping[NodeId, float],
+        machines: Mapping[NodeId, Machine] = MappingProxyType({}),
+        links: Links = UNKNOWN,
+    ) -> None:
+        self._profile = profile
+        self._model = model
+        self._speeds = speeds
+        self._machines = machines
+        self._links = links
+        self._known: dict[tuple[tuple[NodeId, ...], int], tuple[Setting, tuple[Alone, ...]]] = {}
+
+    def predict(self, request: PlanRequest) -> Prediction:
+        """As the function of this name."""
+        setting, alone = self._setting(request)
+        check_pins(self._model, request)
+        if request.strategy in _ALIKE:
+            return prediction(setting, [chain(setting, [node]) for node in request.nodes], alone)
+        replicas = _pipelines(request)
+        size = len(request.nodes) // replicas
+        if size > 1 and request.cuts is None:
+            setting = replace(setting, request=replace(request, cuts=self._balanced(request, size)))
+        _check(setting, size)
+        members = [request.nodes[first : first + size] for first in range(0, len(request.nodes), size)]
+        return prediction(setting, [chain(setting, own, setting.request.cuts or ()) for own in members], alone)
+
+    def _setting(self, request: PlanRequest) -> tuple[Setting, tuple[Alone, ...]]:
+        key = request.nodes, request.micro_batch
+        found = self._known.get(key)
+        if found is None:
+            setting = setting_of(self._profile, self._model, request, self._speeds, self._machines, self._links)
+            found = self._known[key] = setting, each_alone(setting)
+        return replace(found[0], request=request), found[1]
+
+    def _balanced(self, request: PlanRequest, size: int) -> tuple[int, ...]:
+        return balanced_cuts(
+            self._profile,
+            self._model,
+            [self._speeds.get(node, 1.0) for node in request.nodes[:size]],
+            nodes=request.nodes[:size],
+            links=self._links,
+            machines=self._machines,
+            pins=request.pins,
+            batch=request.micro_batch,
+        )
 
 
 def is_predicted(strategy: str) -> bool:

@@ -22,7 +22,10 @@ import onnxruntime as ort
 import psutil
 
 from core.cost.balance import estimated_profile
+from core.cost.kept_messages import kept_message_costs
+from core.cost.links import WORKSTATION
 from core.cost.memory import measured_base_bytes
+from core.cost.messages import TYPICAL
 from core.cost.segments import Segment, Values
 from core.cost.tables import tables
 from core.cost.types import Profile
@@ -30,6 +33,7 @@ from core.errors import Cancelled
 from core.model.graph import Model
 from core.paths import cache_dir
 from core.plan.extract import LayerGraph, layer_graph, stages, whole
+from core.plan.form import NodeId
 
 REVISION: Final = 2
 """Raised when profiles are measured otherwise, so that those in the cache are not taken any more."""
@@ -57,16 +61,17 @@ def profile_model(
 ) -> Profile:
     """Time the layers of ``model`` for micro-batches of ``batch`` items; from the cache when that was done before.
 
-    ``progress`` is called with 0..1 from this thread. Raises Cancelled soon after ``cancel`` is set.
+    What messages cost is what was measured of this machine, or typical. ``progress`` is called with 0..1 from this
+    thread. Raises Cancelled soon after ``cancel`` is set.
     """
     report = progress or (lambda _: None)
-    path = _cached_at(model, batch, threads, dims)
-    profile = _load(path, model, batch)
+    path = cached_at(model, batch, threads, dims)
+    profile = load_profile(path, model, batch)
     if profile is None:
         profile = _measure(model, batch, threads, dims, report, lambda: _check(cancel))
-        _save(path, profile)
+        save_profile(path, profile)
     report(1.0)
-    return profile
+    return msgspec.structs.replace(profile, messages=kept_message_costs() or TYPICAL)
 
 
 def _check(cancel: threading.Event | None) -> None:
@@ -93,15 +98,20 @@ def _measure(
     if _fits_whole(model):
         total = Segment(model, whole(graph), threads).time(dict(feed), WHOLE_SECONDS, check)
     report(0.3)
-    cuts = _segment_cuts(model, batch, guess, total)
+    cuts = segment_cuts(model, batch, guess, total)
     timed = _time_segments(model, batch, graph, cuts, dict(feed), guess, threads, report, check)
     if total is None:
         total = sum(segment.seconds for segment in timed)
-    seconds = np.full(len(graph.needs), LEAST_SECONDS)
+    return Profile(model.sha256, batch, threads, layer_seconds(timed, total, len(graph.needs)), total, base)
+
+
+def layer_seconds(timed: Sequence[Timed], total: float, layers: int) -> tuple[float, ...]:
+    """Of each layer, from segments that hold all of them; they add up to ``total``."""
+    seconds = np.full(layers, LEAST_SECONDS)
     for segment, inside in zip(timed, _without_borders(timed, total), strict=True):
         seconds[list(segment.layers)] = np.maximum(inside * segment.shares, LEAST_SECONDS)
     seconds *= total / seconds.sum()
-    return Profile(model.sha256, batch, threads, tuple(float(s) for s in seconds), total, base)
+    return tuple(float(s) for s in seconds)
 
 
 def _fits_whole(model: Model) -> bool:
@@ -110,8 +120,8 @@ def _fits_whole(model: Model) -> bool:
     return bool(2.5 * weights < psutil.virtual_memory().available)
 
 
-def _segment_cuts(model: Model, batch: int, guess: np.ndarray, total: float | None) -> list[int]:
-    """Narrow positions that divide the model into pieces of about equal work by the first guess."""
+def segment_cuts(model: Model, batch: int, guess: np.ndarray, total: float | None) -> list[int]:
+    """Narrow positions that divide the model into pieces of about equal work by the first guess, in seconds."""
     expected = float(guess.sum()) if total is None else total
     count = max(1, min(MOST_SEGMENTS, int(expected / SEGMENT_SECONDS), len(guess)))
     known = tables(model, batch)
@@ -127,7 +137,7 @@ def _segment_cuts(model: Model, batch: int, guess: np.ndarray, total: float | No
     return sorted(set(chosen))
 
 
-class _Timed(NamedTuple):
+class Timed(NamedTuple):
     """One segment as measured."""
 
     layers: tuple[int, ...]
@@ -148,7 +158,7 @@ def _time_segments(
     threads: int,
     report: Callable[[float], None],
     check: Callable[[], None],
-) -> list[_Timed]:
+) -> list[Timed]:
     """Time the segments in order; ``values`` holds the feed and collects what crosses."""
     node_names = {layer.name: layer.index for layer in model.layers(batch)}
     at = tables(model, batch).cuts
@@ -168,14 +178,14 @@ def _time_segments(
             share = guess[own]
         border = [name for name in fragment.inputs if name in graph.producer]
         border += [name for name in fragment.outputs if last_reader.get(name, -1) > index]
-        timed.append(_Timed(tuple(own), share / share.sum(), taken, sum(values[name].nbytes for name in border)))
+        timed.append(Timed(tuple(own), share / share.sum(), taken, sum(values[name].nbytes for name in border)))
         for name in [name for name in values if last_reader.get(name, -1) <= index]:
             del values[name]
         report(0.3 + 0.7 * (index + 1) / len(fragments))
     return timed
 
 
-def _without_borders(timed: Sequence[_Timed], total: float) -> np.ndarray:
+def _without_borders(timed: Sequence[Timed], total: float) -> np.ndarray:
     """Seconds of each segment inside the whole model.
 
     What the segments take together beyond the whole model is the price of their borders: tensors brought into the order
@@ -189,15 +199,18 @@ def _without_borders(timed: Sequence[_Timed], total: float) -> np.ndarray:
     return np.asarray(np.maximum(seconds - excess * border / border.sum(), LEAST_INSIDE * seconds))
 
 
-def _cached_at(model: Model, batch: int, threads: int, dims: Mapping[str, int] | None) -> Path:
+def cached_at(
+    model: Model, batch: int, threads: int, dims: Mapping[str, int] | None = None, node: NodeId = WORKSTATION
+) -> Path:
+    """The file for a profile of this very model, by what it was measured with and where."""
     sizes = sorted((model.default_dims() | dict(dims or {})).items())
-    key = repr((REVISION, model.sha256, batch, threads, sizes, ort.__version__))
+    key = repr((REVISION, model.sha256, batch, threads, sizes, ort.__version__, *((node,) if node else ())))
     folder = cache_dir() / "profiles"
     folder.mkdir(exist_ok=True)
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
 
-def _load(path: Path, model: Model, batch: int) -> Profile | None:
+def load_profile(path: Path, model: Model, batch: int) -> Profile | None:
     """The cached profile; None when there is none, or it is damaged or of another graph."""
     try:
         held = msgspec.json.decode(path.read_bytes(), type=Profile)
@@ -207,7 +220,8 @@ def _load(path: Path, model: Model, batch: int) -> Profile | None:
     return held if same else None
 
 
-def _save(path: Path, profile: Profile) -> None:
+def save_profile(path: Path, profile: Profile) -> None:
+    """Whole or not at all."""
     partial = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
     partial.write_bytes(msgspec.json.encode(profile))
     partial.replace(path)

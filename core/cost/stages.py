@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from core.cost.messages import IN_FLIGHT, MESSAGE_SECONDS, RUN_SECONDS, SEND_SECONDS
+from core.cost.messages import IN_FLIGHT, TYPICAL, MessageCosts
 from core.cost.nodes import NodeCost
 from core.cost.tables import Tables
 
@@ -60,8 +60,18 @@ class Stages(Struct, frozen=True, eq=False):
         return found
 
 
-def stages_of(known: Tables, layer_seconds: Sequence[float], most: int) -> Stages:
-    """Tables with at most so many positions: of longer models the narrowest of several neighbours."""
+def stages_of(known: Tables, layer_seconds: Sequence[float], most: int, messages: MessageCosts = TYPICAL) -> Stages:
+    """Tables with at most so many positions: of longer models the narrowest of several neighbours. The last few are
+    kept with ``known``: cuts that follow a mouse are balanced again and again."""
+    key = tuple(layer_seconds), most, messages
+    found = known.kept.get(key)
+    if not isinstance(found, Stages):
+        found = _made(known, layer_seconds, most, messages)
+        known.keep(key, found)
+    return found
+
+
+def _made(known: Tables, layer_seconds: Sequence[float], most: int, messages: MessageCosts) -> Stages:
     positions = _positions(known, most)
     count, ends = known.count, positions[None, :] > positions[:, None]
     prefix = np.concatenate([[0.0], np.cumsum(layer_seconds)])
@@ -74,8 +84,8 @@ def stages_of(known: Tables, layer_seconds: Sequence[float], most: int) -> Stage
     allowed &= (received + given > 0) & (sent + results > 0)
     traffic = np.stack([received, sent, given, results])
     memory = _held(known, positions, again) + IN_FLIGHT * traffic.sum(axis=0)
-    handling = MESSAGE_SECONDS * (traffic > 0).sum(axis=0) + SEND_SECONDS * traffic.sum(axis=0)
-    seconds = prefix[positions][None, :] - prefix[positions][:, None] + extra[:, None] + RUN_SECONDS
+    handling = messages.message_s * (traffic > 0).sum(axis=0) + messages.byte_s * traffic.sum(axis=0)
+    seconds = prefix[positions][None, :] - prefix[positions][:, None] + extra[:, None] + messages.run_s
     return Stages(positions, allowed, seconds, received, given, sent, results, memory, handling)
 
 

@@ -26,6 +26,7 @@ from core.plan.graphs import is_repacked
 _META_KEY: Final = "shardboard.cost_tables"
 
 
+KEPT: Final = 3
 CLIENT: Final = -1
 """As a stage: where inputs come from and results go."""
 
@@ -60,6 +61,13 @@ class Tables:
         """Per cut: everything that crosses it can travel."""
         self.crossing = np.array([sum(map(self._travelling_bytes, cut.tensors)) for cut in self.cuts], np.float64)
         """Bytes per cut."""
+
+        self.kept: dict[object, object] = {}
+        """What others worked out from these tables, the newest last."""
+
+    def keep(self, key: object, found: object) -> None:
+        """Keep it, and no more than ``KEPT`` such."""
+        self.kept = {**dict(list(self.kept.items())[1 - KEPT :]), key: found}
 
     def belong_to(self, model: Model) -> bool:
         """Whether they were counted for this very model: a copy of its graph may carry them along."""

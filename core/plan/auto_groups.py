@@ -109,7 +109,7 @@ class Groups:
         """About what it takes to make the outline of one replica and to play it; by rule of thumb, not by the clock."""
         messages = exchanges * ranks * (ranks - 1)
         events = min(MOST_EVENTS, EVENTS_PER_MESSAGE * IN_FLIGHT * stages * messages)
-        return factor * self._layers * (2.5e-4 + 1.0e-4 * ranks) + EVENT_SECONDS * events
+        return factor * self._layers * (1.7e-4 + 0.7e-4 * ranks) + EVENT_SECONDS * events
 
     def shapes(self, kind: str, seen: Division) -> Iterator[Shape]:
         """Groups of every size that makes sense, alone, side by side, and one after the other."""

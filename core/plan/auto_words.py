@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from core.cost.links import OUT_OF_WORKSTATION, UNKNOWN, WORKSTATION, Line, Way, Ways
 from core.cost.predict import is_predicted, predict
 from core.cost.types import Prediction
+from core.plan.auto_types import Candidate, Question
 from core.plan.form import NodeId
 from core.plan.strategy_text import REPLICATE, SINGLE
 from core.units import format_bytes
-
-if TYPE_CHECKING:
-    from core.plan.auto import Candidate, Question
 
 ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 MOST_NAMES: Final = 3
@@ -118,7 +116,8 @@ def _because(question: Question, best: Candidate, other: Candidate, added: Seque
     line = _workstations(question, other.request.nodes)
     if line is not None and explains(links=replace(question.links, lines=(*question.links.lines, line[0]))):
         return f"because of the workstation's {_bandwidth(line[1])} link"
-    if explains(links=UNKNOWN):
+    unlimited = {node: replace(machine, link_limit=0) for node, machine in question.machines.items()}
+    if explains(links=UNKNOWN, machines=unlimited):
         return f"because of {_link(question, added, other.request.nodes)}"
     fastest = max(question.speeds.get(node, 1.0) for node in best.request.nodes)
     slowest = min(question.speeds.get(node, 1.0) for node in added)
@@ -171,20 +170,28 @@ def missed(question: Question, found: Sequence[Candidate], smaller: Candidate | 
     """Nothing fits: which limit is missed by how much on which node; and what would fit."""
     nearest = min(found, key=lambda one: (sum(one.lacking.values()), len(one.request.nodes)))
     use = {one.node: one.memory_bytes for one in nearest.prediction.nodes}
+    worst = sorted(nearest.lacking.items(), key=lambda item: -item[1])
     told = "; ".join(
         f"{_name(question, node)} would need {format_bytes(use[node])}, {format_bytes(nbytes)} more than its limit of "
         f"{format_bytes(question.limits[node])}"
-        for node, nbytes in nearest.lacking.items()
+        for node, nbytes in worst[:MOST_NAMES]
     )
+    others = len(worst) - MOST_NAMES
+    if others > 0:
+        told += f"; and {others} more would need more than {'they have' if others > 1 else 'it has'}"
     where = f"{nearest.request.strategy} on {len(nearest.request.nodes)} of {len(question.nodes)} nodes"
     message = f"{question.model.name} fits in no way. Nearest to it comes {where}: {told}."
     if smaller is not None:
         strategy = smaller.request.strategy
         on = _name(question, smaller.request.nodes[0]) if strategy == SINGLE else f"{len(smaller.request.nodes)} nodes"
         return message, f"With micro-batches of {smaller.request.micro_batch} it fits: {strategy} on {on}."
-    names = " and ".join(
-        f"of {_name(question, node)} by {format_bytes(size)}" for node, size in nearest.lacking.items()
-    )
+    if others > 0:
+        most = format_bytes(worst[0][1])
+        return (
+            message,
+            f"With the memory limits of {len(worst)} nodes higher, by {most} at most, {where} fits. Or add a node.",
+        )
+    names = " and ".join(f"of {_name(question, node)} by {format_bytes(size)}" for node, size in worst)
     return message, f"With the memory limit {names} higher, {where} fits. Or add a node."
 
 

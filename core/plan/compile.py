@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from core.cost.dataflow import predict_outline
+from core.cost.links import UNKNOWN, Links
 from core.cost.predict import predict
 from core.cost.types import Machine, Profile
 from core.errors import PlanError
@@ -21,6 +22,7 @@ from core.plan.graphs import GraphWriter, ShardGraph, weights_of
 from core.plan.hybrid import nested
 from core.plan.liveness import peak_bytes
 from core.plan.outline import Outline, Part, Partition
+from core.plan.pins import check_pins
 from core.plan.pipeline import pipeline
 from core.plan.program import Program
 from core.plan.replicate import replicate
@@ -61,17 +63,19 @@ def outline_plan(
     profile: Profile | None = None,
     speeds: Mapping[NodeId, float] | None = None,
     machines: Mapping[NodeId, Machine] | None = None,
+    links: Links = UNKNOWN,
 ) -> Outline:
     """Work ``request`` out for ``model`` as far as a prediction needs it: no graph is written and no weight read.
 
-    ``profile`` and ``speeds`` decide what the request leaves open (the request kept in the outline says which cuts were
-    chosen); with ``machines`` they give notes on what slows it, as when one node alone is faster. PlanError in words
-    when the request makes no sense for this model.
+    What is known of ``profile``, ``speeds``, ``machines`` and ``links`` decides what the request leaves open (the
+    request kept in the outline says which cuts were chosen), and gives notes on what slows it, as when one node alone
+    is faster. PlanError in words when the request makes no sense for this model.
     """
     strategy = strategy_named(request.strategy)
     _check_request(model, request)
-    found = outline(model, request, strategy(model, request, Costs(profile, speeds or {})))
-    told = _told(model, found, profile, speeds or {}, machines or {})
+    costs = Costs(profile, speeds or {}, machines or {}, links)
+    found = outline(model, request, strategy(model, request, costs))
+    told = _told(model, found, costs)
     return msgspec.structs.replace(found, notes=(*found.notes, *told))
 
 
@@ -82,12 +86,14 @@ def compile_plan(
     profile: Profile | None = None,
     speeds: Mapping[NodeId, float] | None = None,
     machines: Mapping[NodeId, Machine] | None = None,
+    links: Links = UNKNOWN,
 ) -> CompiledPlan:
     """Work ``request`` out for ``model``: as ``outline_plan``, with graphs written and weights hashed.
 
     PlanError also where a tensor that must travel cannot; ModelError where a weight cannot be read.
     """
-    return compile_outline(model, outline_plan(model, request, profile=profile, speeds=speeds, machines=machines))
+    known = outline_plan(model, request, profile=profile, speeds=speeds, machines=machines, links=links)
+    return compile_outline(model, known)
 
 
 def compile_outline(model: Model, found: Outline) -> CompiledPlan:
@@ -110,19 +116,13 @@ def strategy_named(text: str) -> Strategy:
     return STRATEGIES.get(text, nested)
 
 
-def _told(
-    model: Model,
-    found: Outline,
-    profile: Profile | None,
-    speeds: Mapping[NodeId, float],
-    machines: Mapping[NodeId, Machine],
-) -> tuple[str, ...]:
+def _told(model: Model, found: Outline, costs: Costs) -> tuple[str, ...]:
     """Notes of a prediction."""
-    if profile is None:
+    if costs.profile is None:
         return ()
     if found.request.strategy in _PREDICTED:
-        return predict(profile, model, found.request, speeds, machines).notes
-    return predict_outline(profile, found, model, speeds, machines).notes
+        return predict(costs.profile, model, found.request, costs.speeds, costs.machines, costs.links).notes
+    return predict_outline(costs.profile, found, model, costs.speeds, costs.machines, costs.links).notes
 
 
 def _write(model: Model, programs: Sequence[Program]) -> dict[int, _Written]:
@@ -159,6 +159,7 @@ def _check_request(model: Model, request: PlanRequest) -> None:
             f"This model {why}; a micro-batch of {request.micro_batch} does not fit.",
             hint=f"Use a micro-batch of {allowed}.",
         )
+    check_pins(model, request)
     if not model.inputs:
         raise PlanError("This model has no inputs, so there is nothing to send it.")
     if not model.outputs:

@@ -35,7 +35,7 @@ class Exchange(Struct, frozen=True):
     """One collective, or a hand-over between stages, for one micro-batch of one replica."""
 
     kind: str
-    """all-gather | all-reduce | reduce-scatter | all-to-all | halo | hand-over | input | output"""
+    """all-gather | all-reduce | reduce-scatter | reduce | all-to-all | halo | hand-over | input | output"""
     tensor: str
     """The model's value."""
     replica: int

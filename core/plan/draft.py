@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from core.cost.types import Profile
+from core.cost.links import UNKNOWN, Links
+from core.cost.types import Machine, Profile
 from core.plan.form import NodeId
 
 
@@ -17,6 +18,10 @@ class Costs(Struct, frozen=True):
     """None: balanced by the multiply-adds and bytes of each layer."""
     speeds: Mapping[NodeId, float] = {}
     """Speed of a node against this workstation; 1.0 where unknown."""
+    machines: Mapping[NodeId, Machine] = {}
+    """Of nodes that share one; a node that is not named has a machine to itself."""
+    links: Links = UNKNOWN
+    """The ways between nodes; what is not known of them counts as loopback."""
 
     def speed(self, node: NodeId) -> float:
         return self.speeds.get(node, 1.0)

@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from core.cost.balance import balanced_cuts, estimated_profile
-from core.cost.exchange import LinkCost
+from core.cost.exchange import LinkCost, all_reduce_seconds, is_added_outside, link_cost
+from core.cost.links import Ways
 from core.cost.types import Profile
 from core.errors import PlanError
 from core.model.graph import Model
@@ -42,6 +43,8 @@ from core.plan.strategy_text import PIPELINE, REPLICATE, SPATIAL, TENSOR, Level,
 
 _EARLIER: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of the balanced cuts that are tried, one after the other."""
+TYPICAL_BYTES: Final = 1 << 16
+"""Of an exchange, to tell near nodes from far ones."""
 _ROUNDED: Final = 1e-6
 """By which shares may miss 1."""
 
@@ -71,10 +74,10 @@ class _Nesting:
         self._request = request
         self._costs = costs
         self._levels = list(levels)
-        self._link = LinkCost()
         self._profile: Profile = costs.profile or estimated_profile(model, request.micro_batch)
         scale = request.micro_batch / self._profile.batch if model.batchable and model.fixed_batch is None else 1.0
         self._layer_seconds = [seconds * scale for seconds in self._profile.layer_seconds]
+        self._ways = Ways(costs.links, request.nodes, costs.machines)
         self._cuts: tuple[int, ...] | None = None
         self._moved: tuple[str, ...] = ()
         self._steps: list[Step] = []
@@ -135,7 +138,7 @@ class _Nesting:
         divisions: list[list[LayerDivision]] = []
         for replica in range(replicas):
             own = nodes[replica * size : (replica + 1) * size]
-            key = (tuple(self._speed(node) for node in own), self._shares_of(own))
+            key = (tuple(self._speed(node) for node in own), self._shares_of(own), self._ways.look(own))
             if key not in built:
                 root = self._root(own, levels)
                 joined = connect(root, [value.name or "" for value in self._model.ir.graph.outputs])
@@ -184,7 +187,7 @@ class _Nesting:
         program = program_of(self._model, graph, whole(graph), batch, pinned=self._pinned)
         if levels and levels[0].kind == PIPELINE:
             return self._model_stages(nodes, levels)
-        return self._node(program, nodes, levels, 0, 0, "whole model")
+        return self._node(program, nodes, levels, 0, 0, "whole model", frozenset(program.outputs))
 
     def _model_stages(self, nodes: Sequence[NodeId], levels: Sequence[Level]) -> Node:
         """The outermost pipeline cuts the model where a plain pipeline would, or earlier, where a stage could not be
@@ -194,7 +197,11 @@ class _Nesting:
         count = levels[0].count
         size = len(nodes) // count
         speeds = [sum(map(self._speed, nodes[i * size : (i + 1) * size])) for i in range(count)]
-        balanced = balanced_cuts(self._profile, self._model, speeds)
+        firsts, links, machines = nodes[::size], self._costs.links, self._costs.machines
+        batch = self._request.micro_batch
+        balanced = balanced_cuts(
+            self._profile, self._model, speeds, nodes=firsts, links=links, machines=machines, batch=batch
+        )
         refused: PlanError | None = None
         done = len(self._steps)
         for factor in _EARLIER:
@@ -228,15 +235,31 @@ class _Nesting:
         batch = self._request.micro_batch
         programs = [program_of(self._model, graph, one, batch, pinned=self._pinned) for one in fragments]
         children = [
-            self._node(program, nodes[i * size : (i + 1) * size], levels[1:], i, 0, f"layers {first + 1}-{last}")
+            self._node(
+                program,
+                nodes[i * size : (i + 1) * size],
+                levels[1:],
+                i,
+                0,
+                f"layers {first + 1}-{last}",
+                frozenset(program.outputs).difference(*(one.inputs for one in programs)),
+            )
             for i, (program, (first, last)) in enumerate(zip(programs, pairwise(bounds), strict=True))
         ]
         self._cuts = tuple(cuts)
         return stage_node(programs, children)
 
     def _node(
-        self, program: Program, nodes: Sequence[NodeId], levels: Sequence[Level], stage: int, rank: int, label: str
+        self,
+        program: Program,
+        nodes: Sequence[NodeId],
+        levels: Sequence[Level],
+        stage: int,
+        rank: int,
+        label: str,
+        results: frozenset[str] = frozenset(),
     ) -> Node:
+        """``results``: outputs that nobody but the client takes."""
         if not levels:
             assert len(nodes) == 1
             return LeafNode(nodes[0], RankProgram.continuing(program), stage, rank, label)
@@ -249,7 +272,7 @@ class _Nesting:
                 for i, (one, own) in enumerate(zip(programs, members, strict=True))
             ]
             return stage_node(programs, children)
-        divided, kinds = self._divide(program, level, members)
+        divided, kinds = self._divide(program, level, members, results)
         children = [
             self._node(self._typed(one.finished(), levels[1:]), own, levels[1:], stage, rank * level.count + i, label)
             for i, (one, own) in enumerate(zip(divided.programs, members, strict=True))
@@ -257,7 +280,7 @@ class _Nesting:
         return group_node(divided, children, kinds)
 
     def _divide(
-        self, program: Program, level: Level, members: Sequence[Sequence[NodeId]]
+        self, program: Program, level: Level, members: Sequence[Sequence[NodeId]], results: frozenset[str]
     ) -> tuple[GroupProgram, dict[int, LayerKind]]:
         """Divide a program among ranks, each of which may be several nodes."""
         speeds = [sum(map(self._speed, own)) for own in members]
@@ -273,10 +296,20 @@ class _Nesting:
             tensor_axis=self._request.tensor_axis,
             spatial_axis=self._request.spatial_axis,
         )
-        found = search(program, speeds, group, self._op_seconds, aim, self._link, reach, self._model.opset)
-        divided = divide(program, group, found, self._link, self._model.opset)
+        link = self._link_cost(members)
+        added = frozenset(n for n in results if is_added_outside(program.types[n].nbytes, len(members), link))
+        aim = msgspec.structs.replace(aim, added_outside=added)
+        found = search(program, speeds, group, self._op_seconds, aim, link, reach, self._model.opset)
+        divided = divide(program, group, found, link, self._model.opset, added)
         self._steps += found.steps
         return divided, layer_kinds(found, program, aim.word)
+
+    def _link_cost(self, members: Sequence[Sequence[NodeId]]) -> LinkCost:
+        """Between ranks, each of which may be several nodes: the i-th nodes of all ranks exchange with one another, and
+        the farthest of them set the pace."""
+        links, machines = self._costs.links, self._costs.machines
+        every = [link_cost(own, links, machines) for own in zip(*members, strict=True)]
+        return max(every, key=lambda cost: all_reduce_seconds(TYPICAL_BYTES, len(members), cost))
 
     def _typed(self, program: Program, further: Sequence[Level]) -> Program:
         return with_all_types(program, self._model.ir.opset_imports) if further else program

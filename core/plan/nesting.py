@@ -123,7 +123,8 @@ class LeafNode(Node):
     def deliver(self, value: str, box: Box, place: Place, transfers: list[Transfer]) -> None:
         self.program.outputs[value] = None
         output, at, term = place
-        transfers.append(Transfer(self.index, value, OUTSIDE, output, box, at, term, "output", output))
+        kind = "output" if term is None else "reduce"
+        transfers.append(Transfer(self.index, value, OUTSIDE, output, box, at, term, kind, output))
 
     def receive(self, source: int, value: str, box: Box, held: TensorType, way: Way, name: str) -> str:
         """Declare an input for what comes from leaf ``source``; the same thing is received once."""

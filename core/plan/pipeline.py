@@ -42,7 +42,17 @@ def pipeline(model: Model, request: PlanRequest, costs: Costs) -> Partition:
 
 def _balanced(model: Model, request: PlanRequest, costs: Costs) -> tuple[int, ...]:
     profile = costs.profile or estimated_profile(model, request.micro_batch)
-    return balanced_cuts(profile, model, [costs.speed(node) for node in request.nodes])
+    speeds = [costs.speed(node) for node in request.nodes]
+    return balanced_cuts(
+        profile,
+        model,
+        speeds,
+        nodes=request.nodes,
+        links=costs.links,
+        machines=costs.machines,
+        pins=request.pins,
+        batch=request.micro_batch,
+    )
 
 
 def _check(cuts: tuple[int, ...], nodes: int, layers: int) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from core.cost.balance import balanced_cuts, estimated_profile
 from core.cost.dataflow import predict_outline
 from core.cost.exchange import MEASURED, all_reduce_seconds, link_cost
-from core.cost.links import UNKNOWN, WORKSTATION, Line, Link, Links, Ways
+from core.cost.links import UNKNOWN, WORKSTATION, Line, Link, Links, Way, Ways
 from core.cost.predict import predict
 from core.cost.simulation import CLIENT, Message, Network, Run, Station, latency, rate
 from core.cost.types import Machine, Profile
@@ -37,7 +37,7 @@ class TestWays:
     def test_nothing_known_is_loopback(self) -> None:
         ways = Ways(UNKNOWN, (A, B), {})
         assert ways.plain
-        assert ways.way(A, B) == ways.way(WORKSTATION, A) == (15e-6, ())
+        assert ways.way(A, B) == ways.way(WORKSTATION, A) == Way(15e-6)
 
     def test_a_message_crosses_both_interfaces(self) -> None:
         ways = Ways(Links({(A, B): SLOW, (A, C): Link(bytes_per_s=125e6)}), (A, B, C), {})
@@ -56,8 +56,8 @@ class TestWays:
     def test_nodes_of_one_machine_share_its_interface(self) -> None:
         machines = {A: Machine("lab", 4), B: Machine("lab", 4), C: Machine("here", 4, here=True)}
         ways = Ways(Links(default=SLOW), (A, B, C), machines)
-        assert ways.way(A, B) == (15e-6, ())
-        assert ways.way(C, WORKSTATION) == (15e-6, ())
+        assert ways.way(A, B) == Way(15e-6)
+        assert ways.way(C, WORKSTATION) == Way(15e-6)
         assert ways.way(A, WORKSTATION).lines == ways.way(B, C).lines
         assert ways.way(A, WORKSTATION).lines == (("into the workstation", 8e-8), ("out of lab", 8e-8))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations, permutations
 from math import inf
 
@@ -26,8 +27,8 @@ def made(model: Model, seconds: list[float]) -> Stages:
     return stages_of(known, seconds[: known.count], 500)
 
 
-def value(stages: Stages, members: list[Member], ways: Ways, goal: Goal, cuts: tuple[int, ...]) -> float:
-    """Of these stages, added up one by one."""
+def value(stages: Stages, members: list[Member], ways: Ways, goal: Goal, cuts: tuple[int, ...], sent_on: bool) -> float:
+    """Of these stages, added up one by one; ``sent_on``: it is known which node comes next."""
     places = [list(stages.positions).index(cut) for cut in cuts]
     bounds = [0, *places, len(stages.positions) - 1]
     total, worst = 0.0, 0.0
@@ -36,19 +37,29 @@ def value(stages: Stages, members: list[Member], ways: Ways, goal: Goal, cuts: t
         if not stages.allowed[at] or stages.memory[at] > member.room:
             return inf
         there, back = ways.way(WORKSTATION, member.node), ways.way(member.node, WORKSTATION)
-        given, results = stages.given[at], stages.results[at]
-        through = given * there.byte_s + (given > 0) * there.hop_s + results * back.byte_s + (results > 0) * back.hop_s
+        given, results, received = stages.given[at], stages.results[at], stages.received[at]
+        lines = [there.lines, [(name, byte_s) for name, byte_s in back.lines]]
+        carried: Counter[str] = Counter()
+        coming = given * there.byte_s + (given > 0) * there.hop_s
+        for ways_lines, nbytes in zip(lines, (given, results), strict=True):
+            carried.update({name: nbytes * byte_s for name, byte_s in ways_lines})
+        if index:
+            way = ways.way(members[index - 1].node, member.node)
+            carried.update({name: received * byte_s for name, byte_s in way.lines})
+            coming = max(coming, received * way.byte_s + (received > 0) * way.hop_s)
+        if sent_on and index + 1 < len(members):
+            way = ways.way(member.node, members[index + 1].node)
+            carried.update({name: stages.sent[at] * byte_s for name, byte_s in way.lines})
+        leaving = results * back.byte_s + (results > 0) * back.hop_s
+        if sent_on and index + 1 < len(members):
+            leaving = 0.0  # while the next stage works
         cost = {
-            "pace": max(stages.cycle_seconds(member.cost)[at], given * there.byte_s, results * back.byte_s),
-            "sum": stages.through_seconds(member.cost)[at] + through,
+            "pace": max(stages.cycle_seconds(member.cost)[at], *carried.values(), 0.0),
+            "sum": stages.through_seconds(member.cost)[at] + coming + leaving,
             "memory": stages.memory[at],
         }[goal]
-        carried = hop = 0.0
-        if index and goal != "memory":
-            way = ways.way(members[index - 1].node, member.node)
-            carried, hop = stages.received[at[0], -1] * way.byte_s, way.hop_s
-        total += cost + carried + hop
-        worst = max(worst, cost, carried)
+        total += cost
+        worst = max(worst, cost)
     return float(total if goal == "sum" else worst)
 
 
@@ -74,15 +85,15 @@ def test_no_order_and_no_cut_is_better(
     places = [int(place) for place in stages.positions[1:-1]]
     for count in (2, 3, 4):
         for order in permutations(members, count):
-            tried = [value(stages, list(order), ways, goal, cuts) for cuts in combinations(places, count - 1)]
-            least = min(tried, default=inf)
+            every = list(combinations(places, count - 1))
+            least = min((value(stages, list(order), ways, goal, cuts, True) for cuts in every), default=inf)
             assert best_cuts(CostTables(stages, ways, goal), order).value == pytest.approx(least)
-            best = min(best, least)
-    found = best_lines(stages, members, ways, goal, lambda: None, most=4)
+            best = min([best, *(value(stages, list(order), ways, goal, cuts, False) for cuts in every)])
+    found = best_lines(CostTables(stages, ways, goal), members, ways, lambda: None, most=4)
     assert min((line.value for line in found), default=inf) == pytest.approx(best)
     for line in found:
         used = [next(member for member in members if member.node == node) for node in line.nodes]
-        assert value(stages, used, ways, goal, line.cuts) == pytest.approx(line.value)
+        assert value(stages, used, ways, goal, line.cuts, False) == pytest.approx(line.value)
 
 
 def test_equal_nodes_are_not_told_apart() -> None:
@@ -92,7 +103,8 @@ def test_equal_nodes_are_not_told_apart() -> None:
     uneven = [Member(node, NodeCost(1.0 + index / 10), inf) for index, node in enumerate(nodes)]
     assert transitions(uneven, Ways(UNKNOWN, nodes, {})) < 3000
     stages = made(chain(8), [0.01] * 16)
-    found = best_lines(stages, equal, Ways(UNKNOWN, nodes, {}), "pace", lambda: None, most=16)
+    plain = Ways(UNKNOWN, nodes, {})
+    found = best_lines(CostTables(stages, plain, "pace"), equal, plain, lambda: None, most=16)
     assert [line.nodes for line in found if len(line.nodes) == 3] == [nodes[:3]]
     assert len({len(line.nodes) for line in found}) == len(found)
 

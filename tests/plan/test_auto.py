@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.cost.balance import estimated_profile
+from core.cost.dataflow import predict_outline
 from core.cost.links import UNKNOWN, WORKSTATION, Link, Links
 from core.cost.predict import predict
 from core.cost.types import Machine, Prediction, Profile
@@ -28,6 +29,8 @@ NAMES = dict(zip(NODES, ("ant", "bee", "cat"), strict=True))
 MBIT100 = Link(3e-4, 12.5e6)
 GBIT = Link(1e-4, 125e6)
 SMALL = [chain(4), chain(3), skipping()]
+LINKS = [Link(), GBIT, MBIT100, Link(2e-3, 1e6)]
+BESIDE = "replicate(2) > pipeline(2)"
 
 
 def timed(model: Model, seconds: list[float], batch: int = 2) -> Profile:
@@ -55,8 +58,9 @@ def by_force(
     links: Links,
     limits: Mapping[NodeId, int],
     objective: Objective,
+    bound: float | None = None,
 ) -> float:
-    """The best of every subset, order and cut; 0 when nothing fits."""
+    """The best of every subset, order and cut, also side by side; 0 when nothing fits, or keeps the bound."""
     layers = len(model.layers(profile.batch))
     requests = [PlanRequest("single", (node,), profile.batch) for node in nodes]
     for count in range(2, len(nodes) + 1):
@@ -66,13 +70,17 @@ def by_force(
             for order in permutations(nodes, count)
             for cuts in combinations(range(1, layers), count - 1)
         ]
+    for order in permutations(nodes, 4):
+        if order[0] < order[2]:
+            requests += [PlanRequest(BESIDE, order, profile.batch, (cut,)) for cut in range(1, layers)]
     best = 0.0
     for request in requests:
         try:
             told = predict(profile, model, request, speeds, machines, links)
         except PlanError:
             continue  # a stage would have nothing to do
-        if all(use.memory_bytes <= limits.get(use.node, use.memory_bytes) for use in told.nodes):
+        fits = all(use.memory_bytes <= limits.get(use.node, use.memory_bytes) for use in told.nodes)
+        if fits and (bound is None or told.latency_s <= bound):
             best = max(best, worth(told, objective))
     return best
 
@@ -81,13 +89,13 @@ def by_force(
     st.sampled_from(SMALL),
     st.lists(st.floats(1e-5, 3e-3), min_size=8, max_size=8),
     st.lists(st.sampled_from([0.2, 0.5, 0.9, 1.0, 1.7]), min_size=3, max_size=3),
-    st.lists(st.sampled_from([Link(), GBIT, MBIT100, Link(2e-3, 1e6)]), min_size=6, max_size=6),
+    st.lists(st.sampled_from(LINKS), min_size=6, max_size=6),
     st.booleans(),
     st.sampled_from(["throughput", "latency", "memory"]),
     st.sampled_from([None, 5000, 8000]),
     st.sampled_from([None, 1, 2]),
 )
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=40, derandomize=True, deadline=None)
 def test_brute_force_finds_nothing_better(
     model: Model,
     seconds: list[float],
@@ -115,6 +123,63 @@ def test_brute_force_finds_nothing_better(
         assert use.memory_bytes <= limits.get(use.node, use.memory_bytes)
 
 
+@given(
+    st.lists(st.floats(1e-5, 3e-3), min_size=6, max_size=6),
+    st.lists(st.sampled_from([0.2, 0.5, 0.9, 1.0, 1.7]), min_size=5, max_size=5),
+    st.lists(st.sampled_from(LINKS), min_size=15, max_size=15),
+    st.booleans(),
+    st.integers(4, 5),
+    st.sampled_from(["throughput", "latency", "memory", "bound"]),
+    st.booleans(),
+)
+@settings(max_examples=8, derandomize=True, deadline=None)
+def test_brute_force_on_more_nodes(
+    seconds: list[float],
+    speeds: list[float],
+    found_links: list[Link],
+    plain: bool,
+    count: int,
+    aim: str,
+    tight: bool,
+) -> None:
+    model, nodes = chain(3 if count == 4 else 2), node_ids(count)
+    profile = timed(model, seconds)
+    known = dict(zip(nodes, speeds, strict=False))
+    pairs = combinations((WORKSTATION, *nodes), 2)
+    links = UNKNOWN if plain else Links(dict(zip(pairs, found_links, strict=False)))
+    limits = dict.fromkeys(nodes, (1 << 20) + 6000) if tight else {}
+    objective: Objective = "throughput" if aim == "bound" else aim  # type: ignore[assignment]
+    bound = None
+    if aim == "bound":
+        bound = 1.3 / by_force(model, profile, nodes, known, {}, links, limits, "latency")
+    best = by_force(model, profile, nodes, known, {}, links, limits, objective, bound)
+    choice = best_plan(model, profile, nodes, known, {}, links, limits, objective, latency_bound_s=bound)
+    assert worth(choice.prediction, objective) >= 0.98 * best
+    assert bound is None or choice.prediction.latency_s <= bound
+
+
+@pytest.mark.parametrize("objective", ["throughput", "latency", "memory"])
+def test_no_group_of_any_order_is_better(objective: Objective) -> None:
+    """Tensor, spatial and nested groups against every subset and order, each worked out and played."""
+    model, nodes = open_entry("digits-cnn"), node_ids(3)
+    once = estimated_profile(model, 16)
+    profile = timed(model, [40 * seconds for seconds in once.layer_seconds], 16)
+    speeds = dict(zip(nodes, (1.0, 0.5, 2.0), strict=True))
+    links = Links({(WORKSTATION, nodes[0]): GBIT, (nodes[0], nodes[2]): GBIT, (nodes[1], nodes[2]): MBIT100})
+    best = 0.0
+    for count in (1, 2, 3):
+        for order in permutations(nodes, count):
+            for strategy in ("single",) if count == 1 else ("replicate", "pipeline", "tensor", "spatial"):
+                request = PlanRequest(strategy, order, 16)
+                try:
+                    made = outline_plan(model, request, profile=profile, speeds=speeds, links=links)
+                except PlanError:
+                    continue  # a rank would have nothing to do
+                best = max(best, worth(predict_outline(profile, made, model, speeds, {}, links), objective))
+    found = best_plan(model, profile, nodes, speeds, {}, links, {}, objective)
+    assert worth(found.prediction, objective) >= 0.98 * best
+
+
 def asked(
     model: Model,
     profile: Profile,
@@ -139,6 +204,19 @@ class TestWords:
         links = Links(fast | {(other, NODES[2]): Link(3e-4, 2e6) for other in (WORKSTATION, *NODES[:2])})
         limits = dict.fromkeys(NODES, (1 << 20) + 5_000_000)
         found = asked(model, profile, links=links, limits=limits)
+        assert set(found.request.nodes) == set(NODES[:2])
+        assert found.words.startswith("2 of 3 nodes, pipeline: the third, cat, would cost ")
+        assert found.words.endswith(" % because of its 16 Mbit/s link.")
+
+    def test_a_node_that_is_held_to_a_slow_line(self) -> None:
+        """Its --link-limit, on a network that is fast."""
+        model = chain(6, width=400)
+        profile = timed(model, [0.01] * 12, batch=200)
+        machines = {node: Machine(f"machine {node}", 1) for node in NODES[:2]}
+        machines[NODES[2]] = Machine("slow", 1, link_limit=16_000_000)
+        limits = dict.fromkeys(NODES, (1 << 20) + 5_000_000)
+        speeds = dict.fromkeys(NODES, 1.0)
+        found = best_plan(model, profile, NODES, speeds, machines, UNKNOWN, limits, names=NAMES)
         assert set(found.request.nodes) == set(NODES[:2])
         assert found.words.startswith("2 of 3 nodes, pipeline: the third, cat, would cost ")
         assert found.words.endswith(" % because of its 16 Mbit/s link.")
