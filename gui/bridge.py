@@ -21,10 +21,12 @@ from core.errors import Cancelled, ShardboardError
 from core.plan.form import NodeId, PlanRequest
 from core.run.report import RunProgress, RunReport
 from gui import work
+from gui.bench import Bench
 from gui.bridge_nodes import Phase
 from gui.bridge_plan import PlanBridge
 from gui.partition_state import QUICK
 from gui.shard_words import shards_words
+from gui.truth import Truth
 
 if TYPE_CHECKING:
     from core.cluster.client import Cluster
@@ -54,6 +56,8 @@ class Bridge(PlanBridge):
     runFailed = Signal(str)
     historyChanged = Signal()
 
+    planWanted = Signal(object)
+    """PlanRequest that a person wants to see on the Partition page, from elsewhere."""
     rerunRequested = Signal(object)
     """RunReport that a person wants to run again; pages take their settings from it."""
 
@@ -66,6 +70,18 @@ class Bridge(PlanBridge):
         self._deploying: threading.Event | None = None
         self._running: threading.Event | None = None
         self._draining: threading.Event | None = None
+        self.truth = Truth(self)
+        """Measured beside predicted."""
+        self.speedsChanged.connect(self._work_out_deployed)
+        self.bench = Bench(self)
+        """Every strategy, predicted beside measured."""
+
+    def _forget_calibrations(self, nodes: tuple[NodeId, ...]) -> None:
+        self.truth.forget(nodes)
+
+    def speed_of(self, node_id: str) -> float:
+        """As measured, and corrected by what runs of the model that is open have shown."""
+        return super().speed_of(node_id) * self.truth.factor(NodeId(node_id))
 
     # ------------------------------------------------------------ deployment
 
@@ -97,7 +113,7 @@ class Bridge(PlanBridge):
 
     def _order(self, model: Model, request: PlanRequest) -> work.DeployOrder:
         profile = self.profile if self.profile is not None and self.profile.batch == request.micro_batch else None
-        return work.DeployOrder(model, request, profile, self.speeds_of(request), tuple(self.nodes))
+        return work.DeployOrder(model, request, profile, self.speeds_of(request), tuple(self.nodes), self.links)
 
     def _compiled(self, compiled: CompiledPlan) -> None:
         self.compiled = compiled
@@ -108,13 +124,18 @@ class Bridge(PlanBridge):
         self._activity("deploy")
         self.deployment = result.deployment
         self.deployed_prediction = None
-        if self.deployed_request is not None and self.deployed_request.strategy not in QUICK:
-            self.work_out("deployed", self.deployed_request)
+        self._work_out_deployed()
         self._predict_deployed()
         self.verification = result.verification
         self.progress = self.report = None
         self._set_phase(Phase.DEPLOYED)
         self.deployed.emit(result.deployment)
+
+    def _work_out_deployed(self) -> None:
+        """What divides layers is predicted by a worker; anew when speeds are others."""
+        request = self.deployed_request
+        if self.deployment is not None and request is not None and request.strategy not in QUICK:
+            self.work_out("deployed", request)
 
     def _deploy_failed(self, error: ShardboardError) -> None:
         self._activity("deploy")
@@ -222,6 +243,16 @@ class Bridge(PlanBridge):
             self._running.set()
         elif self.phase is Phase.DEPLOYING and self._deploying is not None:
             self._deploying.set()
+        elif self.phase is Phase.COMPARING:
+            self.bench.cancel()
+
+    def give_up_deployment(self) -> Deployment | None:
+        """The deployment, to be closed by who asked; the panel knows of none any more."""
+        old, self.deployment = self.deployment, None
+        self.deployed_request = self.deployed_division = None
+        if old is not None:
+            self.released.emit()
+        return old
 
     def _run_finished(self, report: RunReport) -> None:
         self.report = report
@@ -271,6 +302,8 @@ class Bridge(PlanBridge):
         self._closing = True
         for timer in (self._refresh, self._measure_soon, self._profile_soon):
             timer.stop()
+        self.bench.cancel()
+        self.cancelMeasuring()
         for cancel in (self._profiling, self._deploying, self._draining, self._running):
             if cancel is not None:
                 cancel.set()
@@ -293,4 +326,8 @@ class Bridge(PlanBridge):
 
     def _is_quiet(self) -> bool:
         """Any thread."""
-        return self.phase in {Phase.IDLE, Phase.DEPLOYED} and not self._activities.keys() & {"local", "cluster"}
+        return self.phase in {Phase.IDLE, Phase.DEPLOYED} and not self._activities.keys() & {
+            "local",
+            "cluster",
+            "measure",
+        }

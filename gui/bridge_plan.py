@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
-from collections.abc import Sequence
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec import structs
 from PySide6.QtCore import QObject, Signal
 
+from core.cost.profile_marks import ProfileMark
 from core.cost.types import Prediction, Profile
 from core.errors import Cancelled, ShardboardError
 from core.plan.form import NodeId, PlanRequest
@@ -20,6 +22,7 @@ from gui.outlines import Outlines, Worked
 from gui.partition_state import QUICK
 
 if TYPE_CHECKING:
+    from core.cost.messages import MessageCosts
     from core.model.graph import Model
     from core.model.library import LibraryEntry
     from core.model.processing import Processing
@@ -40,6 +43,8 @@ class PlanBridge(NodesBridge):
     profileReady = Signal(object)
     profileProgress = Signal(float)
     profileFailed = Signal(str)
+    profileInterrupted = Signal(object)
+    """ProfileMark of a measurement that never came to its end, or None: there is none, or it is measured again."""
 
     requestChanged = Signal()
     predictionChanged = Signal(object)
@@ -56,6 +61,8 @@ class PlanBridge(NodesBridge):
         self.entry: LibraryEntry | None = None
         self.processing: Processing | None = None
         self.profile: Profile | None = None
+        self.profile_mark: ProfileMark | None = None
+        """Of a profile of the model that was interrupted."""
         self.request: PlanRequest | None = None
         self.prediction: Prediction | None = None
         self.deployed_prediction: Prediction | None = None
@@ -68,6 +75,7 @@ class PlanBridge(NodesBridge):
         self.compiled: CompiledPlan | None = None
         self._opening = 0
         self._profiling: threading.Event | None = None
+        self._profile_done = 0.0
         self._profile_soon = self._timer(PROFILE_DELAY_MS, self._start_profile)
         self.outlines = Outlines(self.tasks, self)
         self.outlines.changed.connect(self._predict)
@@ -117,7 +125,7 @@ class PlanBridge(NodesBridge):
         self.requestChanged.emit()
         self.predictionChanged.emit(None)
         _settle_garbage(replaced=replaced)
-        self._start_profile()
+        self._look_for_profile()
 
     def _request_for(self, model: Model, before: PlanRequest | None) -> PlanRequest | None:
         """The request kept over a change of processing: layers were added, so cuts are chosen anew."""
@@ -133,11 +141,60 @@ class PlanBridge(NodesBridge):
         self.modelFailed.emit(str(error))
         self.errorRaised.emit(self.tr("The model cannot be opened"), error.message, error.hint)
 
+    def _look_for_profile(self) -> None:
+        """Time the layers; but where an earlier session broke that off, a person decides whether to try again."""
+        if self._profiling is not None:
+            self._profiling.set()
+            self._profiling = None
+            self._activity("profile")
+        model, batch = self.model, self.micro_batch()
+        self._show_mark(None)
+        if model is None or batch is None:
+            return
+        self.tasks.start(
+            partial(work.interrupted_profile, model, batch),
+            partial(self._looked_for_profile, model),
+            partial(self._failed, self.tr("The model could not be timed"), key="profile"),
+        )
+
+    def _looked_for_profile(self, model: Model, mark: ProfileMark | None) -> None:
+        if model is not self.model:
+            return
+        if mark is None or mark.process == os.getpid():
+            self._start_profile()
+        self._show_mark(mark)
+
+    def _show_mark(self, mark: ProfileMark | None) -> None:
+        if mark is not self.profile_mark:
+            self.profile_mark = mark
+            self.profileInterrupted.emit(mark)
+
+    def measureProfile(self) -> None:
+        """Time the layers of the model, again where that was interrupted. Ends in profileReady or profileFailed."""
+        self._show_mark(None)
+        self._start_profile()
+
+    def cancelProfile(self) -> None:
+        """Stop timing the layers; what is known stays."""
+        model, batch = self.model, self.micro_batch()
+        if self._profiling is None or model is None or batch is None:
+            return
+        self._profiling.set()
+        self._profiling = None
+        self._activity("profile")
+        self._show_mark(ProfileMark(model.sha256, batch, os.getpid(), time.time(), self._profile_done))
+
+    @property
+    def profiling(self) -> bool:
+        """Whether the layers are being timed."""
+        return self._profiling is not None
+
     def _start_profile(self) -> None:
         if self.model is None:
             return
         if self._profiling is not None:
             self._profiling.set()
+        self._profile_done = 0.0
         cancel = self._profiling = threading.Event()
         model, batch = self.model, self.micro_batch()
         if batch is None:
@@ -165,16 +222,29 @@ class PlanBridge(NodesBridge):
     def _show_profile_share(self, cancel: threading.Event, share: float) -> None:
         if cancel is self._profiling and self.model is not None:
             self._activity("profile", self.tr("Timing the layers of {0}").format(self.model.name), share)
+            self._profile_done = share
             self.profileProgress.emit(share)
 
-    def _profiled(self, cancel: threading.Event, profile: Profile) -> None:
+    def _profiled(self, cancel: threading.Event, timed: work.Timed) -> None:
         if cancel is not self._profiling:
             return
         self._profiling = None
         self._activity("profile")
-        self.profile = profile
-        self.profileReady.emit(profile)
+        self.profile = self._with_messages(timed.profile)
+        self._show_mark(None)
+        self.set_mix(timed.mix)
+        self.profileReady.emit(self.profile)
         self._predict()
+
+    def _with_messages(self, profile: Profile) -> Profile:
+        return profile if self.messages is None else structs.replace(profile, messages=self.messages)
+
+    def _messages_measured(self, costs: MessageCosts) -> None:
+        super()._messages_measured(costs)
+        if self.profile is not None and self.profile.messages != costs:
+            self.profile = self._with_messages(self.profile)
+            self.profileReady.emit(self.profile)
+            self._predict()
 
     def _profile_failed(self, cancel: threading.Event, error: ShardboardError) -> None:
         if cancel is not self._profiling or isinstance(error, Cancelled):
@@ -206,7 +276,7 @@ class PlanBridge(NodesBridge):
             self.prediction_problem = worked.problem if worked is not None else ""
             return worked.prediction if worked is not None else None
         try:
-            return work.predict(self.profile, self.model, request, self.speeds_of(request), self.nodes)
+            return work.predict(self.profile, self.model, request, self.speeds_of(request), self.nodes, self.links)
         except ShardboardError as error:
             self.prediction_problem = str(error)
             return None
@@ -215,18 +285,12 @@ class PlanBridge(NodesBridge):
         """Have a worker work ``request`` out, in place of what ``who`` wanted before. What is known of it by now;
         ``outlines.changed`` tells when there is more."""
         timed = request is not None and self.profile is not None and self.profile.batch == request.micro_batch
-        self.outlines.about(self.model, self.profile, tuple(self.nodes))
+        self.outlines.about(self.model, self.profile, tuple(self.nodes), self.links)
         return self.outlines.want(who, request if timed else None, self.speeds_of(request) if request else {})
 
     def speeds_of(self, request: PlanRequest) -> dict[NodeId, float]:
         """Of the request's nodes."""
         return {node: self.speed_of(node) for node in request.nodes}
-
-    def balanced_cuts(self, nodes: Sequence[NodeId]) -> tuple[int, ...] | None:
-        """Cuts for a pipeline over ``nodes`` in their order that make the slowest stage fastest."""
-        if self.model is None or self.profile is None:
-            return None
-        return work.balanced_cuts(self.profile, self.model, {n: self.speed_of(n) for n in nodes})
 
     def _predict(self) -> None:
         self._predict_deployed()

@@ -298,6 +298,7 @@ class StatusLine(QFrame):
         for signal in (bridge.phaseChanged, bridge.runProgress, bridge.runFinished, bridge.predictionChanged):
             signal.connect(self._refresh_with)
         bridge.modelOpened.connect(self._refresh_with)
+        bridge.truth.changed.connect(self.refresh)
         bridge.activityChanged.connect(self._show_activity)
         self.refresh()
 
@@ -319,7 +320,29 @@ class StatusLine(QFrame):
         _put(self._rate[1], self.tr("{0} items/s").format(units.quantity(rate)) if rate is not None else "–")
         error = self._bridge.prediction_error()
         _put(self._error[1], units.signed_percent(error) if error is not None else "–")
+        self._error[1].setToolTip(self._error_words())
         set_look(self._error[1], "role", "" if error is None else "good" if abs(error) <= 0.15 else "warn")
+
+    def _error_words(self) -> str:
+        """Every figure of the plan that runs, measured against predicted."""
+        comparison = self._bridge.truth.comparison
+        if comparison is None:
+            return ""
+        lines = [
+            self.tr("Throughput {0}").format(units.signed_percent(comparison.throughput.error)),
+            self.tr("Latency {0}, predicted for an idle cluster").format(
+                units.signed_percent(comparison.latency_s.error)
+            ),
+        ]
+        lines += [
+            self.tr("{0}: compute {1}, memory {2}").format(
+                self._bridge.name_of(node.node),
+                units.signed_percent(node.compute_s.error),
+                units.signed_percent(node.memory_bytes.error),
+            )
+            for node in comparison.nodes
+        ]
+        return "\n".join(lines)
 
     def _node_words(self) -> str:
         usable = sum(n.state in {NodeState.READY, NodeState.BUSY} for n in self._bridge.nodes)

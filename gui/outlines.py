@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 from PySide6.QtCore import QObject, Signal
 
+from core.cost.links import UNKNOWN, Links
 from core.cost.types import Prediction, Profile
 from core.errors import ShardboardError
 from core.plan.division import Division
 from core.plan.form import NodeId, PlanRequest
 from gui import work
+from gui.homes import Home, homes_of
 from gui.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -31,10 +33,11 @@ AT_ONCE: Final = 2
 
 
 class Question(Struct, frozen=True):
-    """What an outline depends on, beside the model and its profile."""
+    """What an outline depends on, beside the model, its profile and the links."""
 
     request: PlanRequest
     speeds: tuple[tuple[NodeId, float], ...]
+    homes: tuple[Home, ...]
 
 
 class Worked(Struct, frozen=True, eq=False):
@@ -44,6 +47,10 @@ class Worked(Struct, frozen=True, eq=False):
     prediction: Prediction | None = None
     notes: tuple[str, ...] = ()
     problem: str = ""
+
+
+Held = tuple["Model", Profile, Links]
+"""What a worker was given."""
 
 
 class Outlines(QObject):
@@ -57,23 +64,26 @@ class Outlines(QObject):
         self._model: Model | None = None
         self._profile: Profile | None = None
         self._nodes: tuple[Node, ...] = ()
+        self._links = UNKNOWN
         self._wanted: dict[str, Question] = {}
         self._found: dict[Question, Worked] = {}
         self._running: set[Question] = set()
 
-    def about(self, model: Model | None, profile: Profile | None, nodes: tuple[Node, ...]) -> None:
-        """What questions are about from now on; another model or profile makes everything known worthless."""
-        if model is not self._model or profile is not self._profile:
+    def about(
+        self, model: Model | None, profile: Profile | None, nodes: tuple[Node, ...], links: Links = UNKNOWN
+    ) -> None:
+        """What questions are about from now on; another model, profile or network makes what is known worthless."""
+        if model is not self._model or profile is not self._profile or links != self._links:
             self._found.clear()
             self._wanted.clear()
-        self._model, self._profile, self._nodes = model, profile, nodes
+        self._model, self._profile, self._nodes, self._links = model, profile, nodes, links
 
     def want(self, who: str, request: PlanRequest | None, speeds: Mapping[NodeId, float]) -> Worked | None:
         """``who`` wants ``request`` and nothing else any more (None: nothing at all). What is known of it by now."""
         if request is None or self._model is None or self._profile is None:
             self._wanted.pop(who, None)
             return None
-        question = _question(request, speeds)
+        question = self._question(request, speeds)
         self._wanted.pop(who, None)
         self._wanted[who] = question  # what is asked first in a round of questions is begun first
         self._begin()
@@ -81,7 +91,7 @@ class Outlines(QObject):
 
     def known(self, request: PlanRequest, speeds: Mapping[NodeId, float]) -> Worked | None:
         """What is known of ``request``; nothing is begun."""
-        return self._found.get(_question(request, speeds))
+        return self._found.get(self._question(request, speeds))
 
     @property
     def busy(self) -> bool:
@@ -99,28 +109,28 @@ class Outlines(QObject):
         assert self._model is not None, "a question is about a model"
         assert self._profile is not None, "and its profile"
         self._running.add(question)
-        held = (self._model, self._profile)
+        held = (self._model, self._profile, self._links)
         self._tasks.start(
-            partial(work.outline, *held, question.request, dict(question.speeds), self._nodes),
+            partial(work.outline, *held[:2], question.request, dict(question.speeds), self._nodes, self._links),
             partial(self._worked, question, held),
             partial(self._refused, question, held),
         )
 
-    def _worked(self, question: Question, held: tuple[Model, Profile], found: work.Outlined) -> None:
+    def _worked(self, question: Question, held: Held, found: work.Outlined) -> None:
         self._keep(question, held, Worked(found.division, found.prediction, found.notes))
 
-    def _refused(self, question: Question, held: tuple[Model, Profile], error: ShardboardError) -> None:
+    def _refused(self, question: Question, held: Held, error: ShardboardError) -> None:
         self._keep(question, held, Worked(problem=str(error)))
 
-    def _keep(self, question: Question, held: tuple[Model, Profile], worked: Worked) -> None:
+    def _keep(self, question: Question, held: Held, worked: Worked) -> None:
         self._running.discard(question)
-        if held[0] is self._model and held[1] is self._profile:
+        if held[0] is self._model and held[1] is self._profile and held[2] == self._links:
             self._found[question] = worked
             while len(self._found) > KEPT:
                 self._found.pop(next(key for key in self._found if key not in self._wanted.values()))
             self.changed.emit()
         self._begin()
 
-
-def _question(request: PlanRequest, speeds: Mapping[NodeId, float]) -> Question:
-    return Question(request, tuple((node, speeds.get(node, 1.0)) for node in request.nodes))
+    def _question(self, request: PlanRequest, speeds: Mapping[NodeId, float]) -> Question:
+        fast = tuple((node, speeds.get(node, 1.0)) for node in request.nodes)
+        return Question(request, fast, homes_of(self._nodes, request.nodes))

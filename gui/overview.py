@@ -67,6 +67,7 @@ def _plan(bridge: Bridge) -> Rows:
         Phase.RUNNING: tr("overview", "running"),
         Phase.STOPPING: tr("overview", "stopping"),
         Phase.RELEASING: tr("overview", "releasing"),
+        Phase.COMPARING: tr("overview", "comparing strategies"),
     }
     rows: Rows = [
         (tr("overview", "Plan"), None),

@@ -6,6 +6,7 @@ threads; ``changed`` tells that something is known now that was not before. Ever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import msgspec
 from PySide6.QtCore import QObject, Signal
 
 from core.cluster.node import NodeState
+from core.cost.links import UNKNOWN, Links
 from core.cost.types import Prediction, Profile
 from core.errors import PlanError, ShardboardError
 from core.model.types import Cut, Layer
@@ -20,7 +22,9 @@ from core.plan.division import Division
 from core.plan.form import NodeId, PlanRequest
 from gui import work
 from gui.bridge import Bridge, Phase
+from gui.homes import homes_of
 from gui.partition_state import PIPELINE, QUICK, REPLICATE, SINGLE, STRATEGIES, PartitionState
+from gui.pins import Pins, clash, fitted, kept
 from gui.widgets.division_model import Lane, lanes_of, plain_lanes, replica_lanes
 from gui.widgets.ribbon_model import RibbonModel
 
@@ -41,6 +45,10 @@ class PartitionPlans(QObject):
         self._bridge = bridge
         self._model: Model | None = None
         self._wanted: tuple[object, ...] = ()
+        self._links = bridge.links
+        """Those that the balanced cuts rest on."""
+        self._alone: tuple[tuple[object, ...], Links, NodeId | None] = ((), UNKNOWN, None)
+        """What the best node alone rests on, and which it is."""
         self._balanced: dict[tuple[object, ...], tuple[int, ...]] = {}
         self._balancing: set[tuple[object, ...]] = set()
         self._ours: set[NodeId] = set()
@@ -59,7 +67,7 @@ class PartitionPlans(QObject):
         self._lanes: dict[str, tuple[Division, tuple[Lane, ...]]] = {}
         self.text_problem = ""
         """What the parser says of the nesting's text, the place marked; "" where it is fine."""
-        bridge.profileReady.connect(lambda _profile: self._make_ribbon())
+        bridge.profileReady.connect(self._make_ribbon)
         bridge.outlines.changed.connect(self.changed)
 
     # ---------------------------------------------------------------- layers
@@ -93,7 +101,7 @@ class PartitionPlans(QObject):
             return None
         return profile if len(profile.layer_seconds) == len(self.layers) else None
 
-    def _make_ribbon(self) -> None:
+    def _make_ribbon(self, *_news: object) -> None:
         if not self.layers:
             return
         profile = self.profile()
@@ -131,17 +139,37 @@ class PartitionPlans(QObject):
         PlanError when the text of a nesting cannot be read.
         """
         usable = self.usable()
-        fastest = max(usable, key=self._bridge.speed_of, default=None)
-        request = state.request(usable, fastest, strategy, self._names())
+        alone = self._best_alone(usable, state.micro_batch) if (strategy or state.strategy) == SINGLE else None
+        request = state.request(usable, alone, strategy, self._names())
         if request is None or request.strategy != PIPELINE or request.cuts is not None:
             return request
-        cuts = self._balanced_cuts(request.nodes)
+        cuts = self._balanced_cuts(request.nodes, request.pins)
         return request if cuts is None else msgspec.structs.replace(request, cuts=cuts)
+
+    def _best_alone(self, usable: Sequence[NodeId], items: int) -> NodeId | None:
+        """The node that does most with the whole model, of those that have the memory for it if there are any; the
+        fastest while that is not known. A fast node at a slow link may not be it."""
+        bridge, profile = self._bridge, self.profile()
+        if profile is None or len(usable) < 2:
+            return max(usable, key=bridge.speed_of, default=None)
+        nodes = {node.id: node for node in bridge.nodes}
+        infos = [nodes[node].info for node in usable]
+        limits = [info.memory_limit if info is not None else 0 for info in infos]
+        speeds = tuple(bridge.speed_of(node) for node in usable)
+        key = (self._wanted, profile.total_seconds, items, speeds, homes_of(bridge.nodes, usable), tuple(limits))
+        if key != self._alone[0] or bridge.links != self._alone[1]:
+            worth = {}
+            for node, limit in zip(usable, limits, strict=True):
+                told, _ = self.predict(PlanRequest(SINGLE, (node,), items))
+                fits = told is not None and (not limit or told.nodes[0].memory_bytes <= limit)
+                worth[node] = (fits, told.throughput if told is not None else 0.0, bridge.speed_of(node))
+            self._alone = (key, bridge.links, max(usable, key=worth.__getitem__))
+        return self._alone[2]
 
     def _names(self) -> dict[NodeId, str]:
         return {node.id: node.name for node in self._bridge.nodes}
 
-    def _balanced_cuts(self, nodes: tuple[NodeId, ...]) -> tuple[int, ...] | None:
+    def _balanced_cuts(self, nodes: tuple[NodeId, ...], pins: Pins) -> tuple[int, ...] | None:
         """Balanced cuts where they are known; till then, cuts that share the work out evenly."""
         if len(nodes) == 1:
             return ()
@@ -150,24 +178,35 @@ class PartitionPlans(QObject):
         speeds = [self._bridge.speed_of(node) for node in nodes]
         profile = self.profile()
         if profile is not None:
-            key = (self._wanted, profile.total_seconds, nodes, tuple(speeds))
+            if self._bridge.links != self._links:
+                self._links = self._bridge.links
+                self._balanced.clear()
+                self._balancing.clear()
+            key = (self._wanted, profile.total_seconds, nodes, tuple(speeds), homes_of(self._bridge.nodes, nodes), pins)
             if key in self._balanced:
                 return self._balanced[key]
-            self._balance(key, profile, dict(zip(nodes, speeds, strict=True)))
-        return self.ribbon.even_cuts(speeds)
+            self._balance(key, profile, dict(zip(nodes, speeds, strict=True)), pins)
+        even, held = self.ribbon.even_cuts(speeds), kept(pins, nodes)
+        if even is None or clash(held, len(nodes), len(self.layers)):
+            return even
+        return fitted(even, held, len(self.layers))
 
-    def _balance(self, key: tuple[object, ...], profile: Profile, speeds: dict[NodeId, float]) -> None:
-        model = self._bridge.model
+    def _balance(self, key: tuple[object, ...], profile: Profile, speeds: dict[NodeId, float], pins: Pins) -> None:
+        model, links = self._bridge.model, self._links
         if key in self._balancing or model is None:
             return
         self._balancing.add(key)
         self._bridge.tasks.start(
-            partial(work.balanced_cuts, profile, model, speeds), partial(self._balanced_now, key), self._not_balanced
+            partial(work.balanced_cuts, profile, model, speeds, tuple(self._bridge.nodes), links, pins),
+            partial(self._balanced_now, key, links),
+            self._not_balanced,
         )
 
-    def _balanced_now(self, key: tuple[object, ...], cuts: tuple[int, ...]) -> None:
-        self._balanced[key] = cuts
-        self.changed.emit()
+    def _balanced_now(self, key: tuple[object, ...], links: Links, cuts: tuple[int, ...]) -> None:
+        if links == self._links:
+            self._balancing.discard(key)
+            self._balanced[key] = cuts
+            self.changed.emit()
 
     def _not_balanced(self, error: ShardboardError) -> None:
         self.failed.emit(str(error))

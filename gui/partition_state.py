@@ -12,6 +12,7 @@ from msgspec import Struct
 from core.plan.form import NodeId, PlanRequest
 from gui import nestings
 from gui.nestings import Nesting
+from gui.pins import Pins, clash, fitted, kept, pinned
 from gui.shares import Shares, settled
 
 SINGLE: Final = "single"
@@ -41,13 +42,15 @@ class PartitionState(Struct, frozen=True):
     """The node of the strategy single; None: the fastest."""
     micro_batch: int = 1
     cuts: tuple[int, ...] | None = None
-    """None: balanced."""
+    """Of a pipeline, or of a nesting that has one, whichever has as many; None: balanced."""
     nesting: str = ""
     """Of the strategy hybrid, as typed or chosen; "": the first that suits the number of nodes."""
     tensor_axis: str | None = None
     spatial_axis: str | None = None
     shares: Shares | None = None
     """Parts of the work that a person gave the nodes of a group; None: by speed."""
+    pins: Pins = ()
+    """pipeline: layers that stay on a node, wherever the cuts go. Those of a node that takes no part wait for it."""
 
     def chosen(self, usable: Sequence[NodeId]) -> tuple[NodeId, ...]:
         """The nodes that take part, in order."""
@@ -68,8 +71,24 @@ class PartitionState(Struct, frozen=True):
     def with_cuts(self, cuts: tuple[int, ...] | None) -> PartitionState:
         return msgspec.structs.replace(self, cuts=cuts)
 
+    def with_pin(self, layer: int, node: NodeId | None, usable: Sequence[NodeId], layers: int) -> PartitionState:
+        """Keep ``layer`` on ``node`` (None: let it go); cuts that a person set move as little as that asks for."""
+        return msgspec.structs.replace(self, pins=pinned(self.pins, layer, node)).cut_for_pins(usable, layers)
+
+    def cut_for_pins(self, usable: Sequence[NodeId], layers: int) -> PartitionState:
+        """With cuts that respect the pins, where cuts are set by hand and the pins can hold together."""
+        nodes = self.chosen(usable)
+        if self.cuts is None or len(self.cuts) != len(nodes) - 1 or self.clash(usable, layers):
+            return self
+        return self.with_cuts(fitted(self.cuts, kept(self.pins, nodes), layers))
+
+    def clash(self, usable: Sequence[NodeId], layers: int) -> Pins:
+        """Pins that cannot hold with the nodes in this order; () where all can."""
+        nodes = self.chosen(usable)
+        return tuple((layer, nodes[stage]) for layer, stage in clash(kept(self.pins, nodes), len(nodes), layers))
+
     def with_nesting(self, text: str) -> PartitionState:
-        return msgspec.structs.replace(self, strategy=HYBRID, nesting=text)
+        return msgspec.structs.replace(self, strategy=HYBRID, nesting=text, cuts=None)
 
     def with_tensor_axis(self, axis: str | None) -> PartitionState:
         return msgspec.structs.replace(self, tensor_axis=axis)
@@ -85,7 +104,9 @@ class PartitionState(Struct, frozen=True):
 
     def for_another_model(self, micro_batch: int) -> PartitionState:
         """What was chosen for the layers of one model means nothing for those of another."""
-        return msgspec.structs.replace(self, cuts=None, micro_batch=micro_batch, tensor_axis=None, spatial_axis=None)
+        return msgspec.structs.replace(
+            self, cuts=None, micro_batch=micro_batch, tensor_axis=None, spatial_axis=None, pins=()
+        )
 
     def toggled(self, node: NodeId) -> PartitionState:
         """Take the node in or out; with another number of nodes cuts and shares are balanced anew."""
@@ -128,11 +149,12 @@ class PartitionState(Struct, frozen=True):
             left_out=others if card != SINGLE else state.left_out,
             alone=request.nodes[0] if card == SINGLE else state.alone,
             micro_batch=request.micro_batch,
-            cuts=request.cuts if card == PIPELINE else None,
+            cuts=request.cuts if card in {PIPELINE, HYBRID} else None,
             nesting=request.strategy if card == HYBRID else state.nesting,
             tensor_axis=request.tensor_axis,
             spatial_axis=request.spatial_axis,
             shares=tuple(zip(request.nodes, request.shares, strict=True)) if request.shares is not None else None,
+            pins=request.pins,
         )
 
     def is_bent(self, card: str) -> bool:
@@ -184,14 +206,17 @@ class PartitionState(Struct, frozen=True):
         cuts = self.cuts if card == PIPELINE and self.cuts is not None else None
         if cuts is not None and len(cuts) != len(nodes) - 1:
             cuts = None
-        return PlanRequest(strategy=card, nodes=nodes, micro_batch=self.micro_batch, cuts=cuts)
+        pins = tuple(pin for pin in self.pins if pin[1] in nodes) if card == PIPELINE else ()
+        return PlanRequest(strategy=card, nodes=nodes, micro_batch=self.micro_batch, cuts=cuts, pins=pins)
 
     def _request_for(self, nesting: Nesting) -> PlanRequest:
         kinds = nesting.kinds
+        stages = next((level.count for level in nesting.levels if level.kind == PIPELINE), 0)
         return PlanRequest(
             strategy=nesting.text,
             nodes=nesting.nodes,
             micro_batch=self.micro_batch,
+            cuts=self.cuts if self.cuts is not None and len(self.cuts) == stages - 1 else None,
             tensor_axis=self.tensor_axis if TENSOR in kinds else None,
             spatial_axis=self.spatial_axis if SPATIAL in kinds else None,
             shares=settled(self.shares, nesting.groups) if kinds & {TENSOR, SPATIAL} else None,

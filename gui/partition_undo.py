@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -33,10 +34,17 @@ class Edit(QUndoCommand):
         return self._key
 
     def redo(self) -> None:
-        self._apply(self._after)
+        self._go_to(self._after)
 
     def undo(self) -> None:
-        self._apply(self._before)
+        self._go_to(self._before)
+
+    def _go_to(self, state: PartitionState) -> None:
+        """What goes wrong is told as it is for a slot: an exception that passes through Qt here ends the process."""
+        try:
+            self._apply(state)
+        except Exception:  # noqa: BLE001 - told by the hook, as everything that goes wrong in a slot
+            sys.excepthook(*sys.exc_info())
 
     def mergeWith(self, other: QUndoCommand) -> bool:
         if not isinstance(other, Edit) or self._key < 0 or other._when - self._when > MERGE_SECONDS:

@@ -13,7 +13,8 @@ from core.cost.types import NodePrediction, Prediction, Profile
 from core.model.types import Cut, Layer
 from core.plan.division import Division, Exchange
 from core.plan.form import NodeId, PlanRequest
-from gui import nestings
+from gui import nestings, work
+from gui.aims import BOUNDED, LATENCY, MEMORY, SAME, THROUGHPUT, Aim
 from gui.bridge import Bridge
 from gui.inspector import Inspection
 from gui.partition_state import (
@@ -28,7 +29,8 @@ from gui.partition_state import (
     PartitionState,
 )
 from gui.shares import by_speed, in_percent
-from gui.widgets.division_model import Lane, Mark, form_of
+from gui.widgets.cycle_bar import Cycle
+from gui.widgets.division_model import Lane, Mark, form_of, link_bytes
 from gui.widgets.division_picture import Picture
 from gui.widgets.division_words import (
     counted,
@@ -43,6 +45,7 @@ from gui.widgets.division_words import (
 from gui.widgets.formats import count
 from gui.widgets.layer_list import shape_text
 from gui.widgets.node_budget import NodeBudgetRow
+from gui.widgets.pareto_model import Spot
 from gui.widgets.ribbon import RibbonNode
 from gui.widgets.ribbon_model import RibbonModel
 from gui.widgets.states import state_word
@@ -51,8 +54,6 @@ from gui.widgets.units import nbytes, percent, quantity, seconds
 
 EXCHANGES_NAMED: Final = 12
 TENSORS_NAMED: Final = 6
-SAME: Final = 0.03
-"""Predictions closer to each other than this are called the same."""
 
 
 def _tr(text: str) -> str:
@@ -83,11 +84,13 @@ def card_figures(
     prediction: Prediction | None,
     *,
     best: bool,
+    aim: Aim = Aim(),  # noqa: B008 - it cannot be changed
     problem: str = "",
     working: bool = False,
     able: bool = True,
 ) -> CardFigures:
-    """What the card of one strategy says; ``problem``: why it cannot be predicted; ``able``: it can be chosen."""
+    """What the card of one strategy says; ``best``: by ``aim``; ``problem``: why it cannot be predicted; ``able``: it
+    can be chosen."""
     if problem:
         return CardFigures(verdict=problem, kind="bad", able=able)
     if request is None:
@@ -100,6 +103,8 @@ def card_figures(
     if prediction is None:
         return CardFigures(verdict=_tr("Working out…") if working else _tr("Known when the layers are timed."))
     verdict, kind = _verdict(bridge, request, prediction)
+    if kind != "bad" and not aim.meets(prediction):
+        verdict, kind = _tr("Slower to answer than the {0} asked for.").format(seconds(aim.bound_s)), "warn"
     return CardFigures(
         throughput=quantity(prediction.throughput),
         latency=seconds(prediction.latency_s),
@@ -107,8 +112,14 @@ def card_figures(
         efficiency=percent(prediction.efficiency),
         verdict=verdict,
         kind=kind,  # type: ignore[arg-type] # one of Kind, see _verdict
-        best=best,
+        best=_best_word(aim) if best else "",
+        stressed=THROUGHPUT if aim.kind == BOUNDED else aim.kind,
     )
+
+
+def _best_word(aim: Aim) -> str:
+    words = {LATENCY: _tr("quickest"), MEMORY: _tr("least memory")}
+    return words.get(aim.kind, _tr("fastest"))
 
 
 def picture_of(
@@ -149,14 +160,41 @@ def _verdict(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> tu
     return _tr("{0} times as fast as {1} alone.").format(f"{gain:.1f}", name), "good"
 
 
-def fastest_strategy(predictions: Mapping[str, Prediction | None]) -> str:
-    """The strategy with the highest throughput, "" while none is predicted; the simpler one wins among equals."""
-    best, reached = "", 0.0
-    for strategy in STRATEGIES:
-        prediction = predictions.get(strategy)
-        if prediction is not None and prediction.throughput > reached * (1 + SAME):
-            best, reached = strategy, prediction.throughput
-    return best
+def lacking_words(bridge: Bridge, prediction: Prediction) -> str:
+    """Which node lacks the memory for a plan, and how much it needs; "" where all have enough."""
+    full = next((n for n in prediction.nodes if _memory_share(bridge.node(n.node), n) > 1), None)
+    node = bridge.node(full.node) if full is not None else None
+    if full is None or node is None or node.info is None:
+        return ""
+    text = _tr("Does not fit: {0} needs {1} and may use {2}.")
+    return text.format(node.name, nbytes(full.memory_bytes), nbytes(node.info.memory_limit))
+
+
+def full_strategies(bridge: Bridge, predictions: Mapping[str, Prediction | None]) -> frozenset[str]:
+    """Those that some node lacks the memory for."""
+    return frozenset(name for name, told in predictions.items() if told is not None and not _fits(bridge, told))
+
+
+def _fits(bridge: Bridge, prediction: Prediction) -> bool:
+    return all(_memory_share(bridge.node(one.node), one) <= 1 for one in prediction.nodes)
+
+
+# ---------------------------------------------------------------- all plans
+
+
+def spot_of(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> Spot:
+    """One plan in the scatter, with what is said of it."""
+    fits = _fits(bridge, prediction)
+    memory = nbytes(max(node.memory_bytes for node in prediction.nodes))
+    lines = [
+        node_names(bridge, request.nodes),
+        _tr("{0} items/s, latency {1}").format(quantity(prediction.throughput), seconds(prediction.latency_s)),
+        _tr("memory {0} at most, efficiency {1}").format(memory, percent(prediction.efficiency)),
+    ]
+    if not fits:
+        lines.append(_verdict(bridge, request, prediction)[0])
+    title = strategy_words(request.strategy)[0] if request.strategy in STRATEGIES else request.strategy
+    return Spot(request, prediction.throughput, prediction.latency_s, fits, title, "\n".join(lines))
 
 
 # ---------------------------------------------------------------- ribbon and rows
@@ -225,8 +263,8 @@ def _taking_row(
         memory = _tr("{0} of {1}").format(memory, nbytes(node.info.memory_limit))
     return structs.replace(
         row,
-        compute=_tr("{0} · busy {1}").format(seconds(predicted.compute_s), percent(predicted.share)),
-        compute_share=predicted.share,
+        time=_tr("{0} compute · busy {1}").format(seconds(predicted.compute_s), percent(predicted.share)),
+        cycle=Cycle(predicted.compute_s, predicted.receive_s, predicted.send_s, predicted.wait_s),
         sends=nbytes(predicted.sent_bytes),
         memory=memory,
         memory_share=share,
@@ -294,7 +332,9 @@ def _speed_words(bridge: Bridge, node: Node) -> str:
     speed = bridge.speeds.get(NodeId(node.id))
     if speed is None:
         return _tr("speed not measured yet")
-    return _tr("{0} × this machine").format(quantity(speed, 2))
+    calibrated = bridge.speed_of(node.id)
+    text = _tr("{0} × this machine") if calibrated == speed else _tr("{0} × this machine, as it ran")
+    return text.format(quantity(calibrated, 2))
 
 
 def _memory_share(node: Node | None, predicted: NodePrediction) -> float:
@@ -315,6 +355,15 @@ def verified_words(error: float | None) -> str:
 def node_names(bridge: Bridge, nodes: Sequence[str]) -> str:
     """Names, joined."""
     return ", ".join(bridge.name_of(node) for node in nodes)
+
+
+def bottleneck(
+    bridge: Bridge, request: PlanRequest, prediction: Prediction, layers: Sequence[Layer], division: Division | None
+) -> str:
+    """What sets the pace, without a full stop."""
+    crossing = link_bytes(division) if division is not None and request.strategy not in QUICK else None
+    sent = {(NodeId(a), NodeId(b)): size for (a, b), size in crossing.items()} if crossing is not None else None
+    return work.bottleneck_words(prediction, request, layers, bridge.nodes, bridge.links, sent)
 
 
 # ---------------------------------------------------------------- inspector

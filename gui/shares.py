@@ -37,6 +37,19 @@ def with_one_at(percents: Mapping[NodeId, int], node: NodeId, wanted: int) -> di
     return {each: new[each] for each in percents}
 
 
+def with_edge_at(percents: Mapping[NodeId, int], node: NodeId, wanted: int) -> tuple[dict[NodeId, int], NodeId | None]:
+    """``node`` gets ``wanted`` per cent and the one after it what both had beside that; all others keep theirs.
+
+    Also returns which of the two would have had less than the least part, where ``wanted`` goes too far.
+    """
+    nodes = list(percents)
+    after = nodes[nodes.index(node) + 1]
+    both = percents[node] + percents[after]
+    given = min(max(wanted, LEAST), max(both - LEAST, LEAST))
+    starved = node if wanted < given else after if wanted > given else None
+    return {**percents, node: given, after: max(both - given, 0)}, starved
+
+
 def settled(shares: Shares | None, groups: Sequence[Sequence[NodeId]]) -> tuple[float, ...] | None:
     """Each node's share, in the order of the groups; None unless all are known and each group's add up to 1."""
     known = dict(shares or ())

@@ -21,7 +21,7 @@ QLabel[role="heading"] { font-size: ${heading}px; font-weight: 600; color: $text
 QLabel[role="caption"] { color: $muted; }
 QLabel[role="small"] { color: $muted; font-size: ${small}px; }
 QLabel[role="figure"] { font-size: ${figure}px; font-weight: 600; color: $text; }
-QLabel[role="number"] { font-size: ${number}px; font-weight: 600; color: $text; }
+QLabel[role="stressed"] { font-weight: 700; color: $text; }
 QLabel[role="overline"] { color: $muted; font-size: ${small}px; font-weight: 600; }
 QLabel[role="good"] { color: $good; }
 QLabel[role="warn"] { color: $warn; }
@@ -173,6 +173,5 @@ def stylesheet(tokens: Tokens, base: int, marks: Mapping[str, str]) -> str:
         "heading": base + 2,
         "title": base + 9,
         "figure": base + 7,
-        "number": base + 4,
     }
     return TEMPLATE.substitute(colours, **sizes, **{f"mark_{name}": path for name, path in marks.items()})

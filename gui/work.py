@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct, structs
 
+from core.cost.links import UNKNOWN, Links
 from core.errors import VerificationError
 from core.plan.form import NodeId, PlanRequest
 from core.run.report import Predicted, RunProgress, RunReport
@@ -24,15 +26,26 @@ if TYPE_CHECKING:
     from core.cluster.deployment import Deployment, DeployProgress
     from core.cluster.events import ClusterEvent
     from core.cluster.local import LocalAgents
+    from core.cluster.measuring import Outcome
     from core.cluster.node import Node
+    from core.commands.comparison import BenchReport, BenchRow, Refusal
     from core.commands.findings import Finding
+    from core.cost.benchmark import Mix
+    from core.cost.messages import MessageCosts
+    from core.cost.profile_marks import ProfileMark
     from core.cost.types import Prediction, Profile
     from core.model.graph import Model
     from core.model.library import LibraryEntry
     from core.model.processing import Processing
+    from core.model.types import Layer
+    from core.plan.auto import Choice, Objective
     from core.plan.compile import CompiledPlan
     from core.plan.division import Division
+    from core.plan.improving import Change
+    from core.plan.plan_fit import Fit
     from core.plan.verify import Verification
+    from core.run.calibration import Calibration
+    from gui.improvements import Asked
 
 ANSWER_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 3.0
@@ -50,10 +63,19 @@ class ClusterCall(Protocol):
 # ---------------------------------------------------------------- cluster
 
 
-def open_cluster(addresses: Sequence[tuple[str, int]], on_event: Callable[[ClusterEvent], None]) -> Cluster:
+def open_cluster(
+    addresses: Sequence[tuple[str, int]], on_event: Callable[[ClusterEvent], None], *, measure: bool
+) -> Cluster:
     from core.cluster.opening import open_cluster as open_core_cluster
 
-    return open_core_cluster(addresses=addresses, discovery=True, on_event=on_event)
+    return open_core_cluster(addresses=addresses, discovery=True, on_event=on_event, measure=measure)
+
+
+def measure(
+    cluster: Cluster, nodes: Sequence[NodeId], progress: Callable[[float, str], None], cancel: threading.Event
+) -> Outcome:
+    """Everything about ``nodes`` and their links, whatever is known. Raises Cancelled."""
+    return cluster.measure(nodes, anew=True, progress=progress, cancel=cancel)
 
 
 def add_address(host: str, port: int, cluster: Cluster, /) -> None:
@@ -70,6 +92,13 @@ def set_limits(node: NodeId, cpu_limit: float | None, link_limit: int | None, cl
 
 def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, float]:
     return dict(cluster.measure_speeds(nodes))
+
+
+def message_costs() -> MessageCosts:
+    """Of this machine; takes some seconds the first time."""
+    from core.run.message_costs import measured_message_costs
+
+    return measured_message_costs()
 
 
 def start_local(count: int, first: int, cpu_limits: Sequence[float] | None) -> LocalAgents:
@@ -131,19 +160,45 @@ def default_micro_batch(model: Model) -> int:
     return model.fixed_batch or DEFAULT_MICRO_BATCH
 
 
-def profile_model(model: Model, batch: int, progress: Callable[[float], None], cancel: threading.Event) -> Profile:
-    from core.cost.profile import profile_model as core_profile
+class Timed(NamedTuple):
+    profile: Profile
+    mix: Mix
+    """What the model's time is made up of."""
 
-    return core_profile(model, batch, threads=1, progress=progress, cancel=cancel)
+
+def profile_model(model: Model, batch: int, progress: Callable[[float], None], cancel: threading.Event) -> Timed:
+    from core.cost.mix import mix_of
+    from core.cost.profile import profile_model as core_profile
+    from core.cost.profile_marks import marked
+
+    with marked(model, batch) as marker:
+
+        def reached(share: float) -> None:
+            marker.reached(share)
+            progress(share)
+
+        profile = core_profile(model, batch, threads=1, progress=reached, cancel=cancel)
+    return Timed(profile, mix_of(model, profile))
+
+
+def interrupted_profile(model: Model, batch: int) -> ProfileMark | None:
+    from core.cost.profile_marks import interrupted
+
+    return interrupted(model, batch)
 
 
 def predict(
-    profile: Profile, model: Model, request: PlanRequest, speeds: Mapping[NodeId, float], nodes: Sequence[Node]
+    profile: Profile,
+    model: Model,
+    request: PlanRequest,
+    speeds: Mapping[NodeId, float],
+    nodes: Sequence[Node],
+    links: Links = UNKNOWN,
 ) -> Prediction:
     from core.cluster.machines import machines_of
     from core.cost.predict import predict as core_predict
 
-    return core_predict(profile, model, request, speeds, machines_of(nodes))
+    return core_predict(profile, model, request, speeds, machines_of(nodes), links)
 
 
 class Outlined(NamedTuple):
@@ -153,7 +208,12 @@ class Outlined(NamedTuple):
 
 
 def outline(
-    model: Model, profile: Profile, request: PlanRequest, speeds: Mapping[NodeId, float], nodes: Sequence[Node]
+    model: Model,
+    profile: Profile,
+    request: PlanRequest,
+    speeds: Mapping[NodeId, float],
+    nodes: Sequence[Node],
+    links: Links = UNKNOWN,
 ) -> Outlined:
     """How ``request`` divides the model and what it would reach. PlanError where the model cannot be divided so."""
     from core.cluster.machines import machines_of
@@ -161,14 +221,150 @@ def outline(
     from core.plan.compile import outline_plan
 
     machines = machines_of(nodes)
-    found = outline_plan(model, request, profile=profile, speeds=speeds, machines=machines)
-    return Outlined(found.division, predict_outline(profile, found, model, speeds, machines), found.notes)
+    found = outline_plan(model, request, profile=profile, speeds=speeds, machines=machines, links=links)
+    return Outlined(found.division, predict_outline(profile, found, model, speeds, machines, links), found.notes)
 
 
-def balanced_cuts(profile: Profile, model: Model, speeds: Mapping[NodeId, float]) -> tuple[int, ...]:
+def balanced_cuts(
+    profile: Profile,
+    model: Model,
+    speeds: Mapping[NodeId, float],
+    nodes: Sequence[Node],
+    links: Links = UNKNOWN,
+    pins: Sequence[tuple[int, NodeId]] = (),
+) -> tuple[int, ...]:
+    """For a pipeline over the nodes of ``speeds``, in their order, with each layer of ``pins`` on its node."""
+    from core.cluster.machines import machines_of
     from core.cost.predict import balanced_cuts as core_balanced_cuts
 
-    return core_balanced_cuts(profile, model, list(speeds.values()))
+    order = list(speeds)
+    machines = machines_of(nodes)
+    return core_balanced_cuts(
+        profile, model, list(speeds.values()), nodes=order, links=links, machines=machines, pins=pins
+    )
+
+
+def place_cut(
+    profile: Profile,
+    model: Model,
+    request: PlanRequest,
+    index: int,
+    speeds: Mapping[NodeId, float],
+    nodes: Sequence[Node],
+    links: Links = UNKNOWN,
+) -> tuple[int, ...]:
+    """The cuts of ``request`` with one of them put where it is best."""
+    from core.cluster.machines import machines_of
+    from core.cost.one_cut import place_cut as core_place_cut
+
+    return core_place_cut(profile, model, request, index, speeds, machines_of(nodes), links)
+
+
+class SearchOrder(NamedTuple):
+    """What the best plan is to be found for."""
+
+    model: Model
+    profile: Profile
+    candidates: Sequence[NodeId]
+    """Nodes that may take part."""
+    speeds: Mapping[NodeId, float]
+    links: Links
+    limits: Mapping[NodeId, int]
+    """Bytes that an agent may take; a node without one has room for anything."""
+    objective: Objective
+    latency_bound_s: float | None
+    micro_batch: int
+    nodes: Sequence[Node]
+    pins: Sequence[tuple[int, NodeId]] = ()
+    """(layer, node); only pipelines keep them."""
+
+
+def search(order: SearchOrder, progress: Callable[[float], None], cancel: threading.Event) -> Choice:
+    """The best plan and all that were weighed. Raises DoesNotFitError, PlanError or Cancelled, as ``best_plan``."""
+    from core.cluster.machines import machines_of
+    from core.plan.auto import best_plan
+
+    return best_plan(
+        order.model,
+        order.profile,
+        order.candidates,
+        order.speeds,
+        machines_of(order.nodes),
+        order.links,
+        order.limits,
+        order.objective,
+        latency_bound_s=order.latency_bound_s,
+        micro_batch=order.micro_batch,
+        names={node.id: node.name for node in order.nodes},
+        pins=order.pins,
+        progress=progress,
+        cancel=cancel,
+    )
+
+
+# ---------------------------------------------------------------- plan files
+
+
+def load_plan(path: Path, model: Model, nodes: Sequence[Node]) -> Fit:
+    """The file's plan on ``model`` and ``nodes``. Raises InputError, PlanError or PlacementError, in words."""
+    from core.plan.plan_disk import read_plan_file
+    from core.plan.plan_fit import fit_to
+
+    return fit_to(read_plan_file(path), model, nodes, path.name)
+
+
+def save_plan(
+    path: Path,
+    model: Model,
+    request: PlanRequest,
+    names: Mapping[NodeId, str],
+    prediction: Prediction | None,
+    now: float,
+) -> None:
+    """``now``: Unix time. Raises SinkError."""
+    from core.plan.plan_disk import write_plan_file
+    from core.plan.plan_file import plan_file_of
+
+    write_plan_file(path, plan_file_of(model, request, names, prediction, now))
+
+
+def improve(asked: Asked, cancel: threading.Event) -> tuple[Change, ...]:
+    """The best change of a plan, and another strategy where that brings more. Raises PlanError or Cancelled."""
+    from core.cluster.machines import machines_of
+    from core.plan.auto import Question
+    from core.plan.improving import best_changes
+
+    question = Question(
+        model=asked.model,
+        profile=asked.profile,
+        nodes=asked.nodes,
+        speeds=dict(zip(asked.nodes, asked.speeds, strict=True)),
+        machines=machines_of(asked.known),
+        links=asked.links,
+        limits={node.id: node.info.memory_limit for node in asked.known if node.info is not None},
+        objective=asked.aim.objective,
+        latency_bound_s=asked.aim.bound_s,
+        batch=asked.request.micro_batch,
+        names={node.id: node.name for node in asked.known},
+        pins=asked.request.pins,
+    )
+    return best_changes(question, asked.request, prediction=asked.prediction, others=asked.others, cancel=cancel)
+
+
+def bottleneck_words(
+    prediction: Prediction,
+    request: PlanRequest,
+    layers: Sequence[Layer],
+    nodes: Sequence[Node],
+    links: Links,
+    sent: Mapping[tuple[NodeId, NodeId], int] | None,
+) -> str:
+    """GUI thread, once a model is open: what sets the pace, without a full stop. ``sent`` as ``core`` has it."""
+    from core.cluster.machines import machines_of
+    from core.plan.bottleneck import bottleneck_words as core_words
+
+    names = {node.id: node.name for node in nodes}
+    return core_words(prediction, names, request, layers, sent=sent, links=links, machines=machines_of(nodes))
 
 
 # ---------------------------------------------------------------- deployment
@@ -192,6 +388,7 @@ class DeployOrder(NamedTuple):
     profile: Profile | None
     speeds: Mapping[NodeId, float]
     nodes: Sequence[Node]
+    links: Links = UNKNOWN
 
 
 def deploy(
@@ -205,7 +402,12 @@ def deploy(
     if old is not None:
         old.close()
     compiled = compile_plan(
-        order.model, order.request, profile=order.profile, speeds=order.speeds, machines=machines_of(order.nodes)
+        order.model,
+        order.request,
+        profile=order.profile,
+        speeds=order.speeds,
+        machines=machines_of(order.nodes),
+        links=order.links,
     )
     steps.compiled(compiled)
     deployment = core_deploy(cluster, compiled, progress=steps.progress, cancel=cancel)
@@ -331,6 +533,76 @@ def save_run(report: RunReport) -> int:
     from core.run import history
 
     return history.save_run(report)
+
+
+class CompareOrder(NamedTuple):
+    """What strategies are compared on."""
+
+    model: Model
+    batch: int
+    profile: Profile | None
+    """None: the layers are timed first."""
+    nodes: Sequence[Node]
+    speeds: Mapping[NodeId, float]
+    links: Links
+    seconds: float
+    """Of each strategy, about."""
+
+
+class CompareSteps(NamedTuple):
+    """Called on the worker."""
+
+    begins: Callable[[str], None]
+    """Words for what is done now."""
+    share: Callable[[float], None]
+    """Of all, 0 to 1."""
+    ran: Callable[[BenchRow, PlanRequest], None]
+    refused: Callable[[Refusal], None]
+
+
+def compare(
+    cluster: Cluster, order: CompareOrder, old: Deployment | None, steps: CompareSteps, cancel: threading.Event
+) -> BenchReport:
+    """Release what is deployed; then deploy and run every strategy that so many nodes can take."""
+    from core.cluster.machines import machines_of
+    from core.commands.comparison import Steps, compare_strategies, every_strategy
+    from core.commands.planning import Costs
+    from core.cost.profile import profile_model as core_profile
+
+    if old is not None:
+        old.close()
+    asked = every_strategy(len(order.nodes))
+    begun: list[str] = []
+
+    def begins(text: str) -> None:
+        begun.append(text)
+        steps.begins(text)
+        steps.share((len(begun) - 1) / len(asked))
+
+    profile = order.profile or core_profile(order.model, order.batch, cancel=cancel)
+    costs = Costs(profile, order.speeds, machines_of(order.nodes), order.links)
+    told = Steps(
+        begins=begins,
+        share=lambda done: steps.share((len(begun) - 1 + done) / len(asked)),
+        ran=steps.ran,
+        refused=steps.refused,
+    )
+    return compare_strategies(cluster, order.model, asked, order.batch, order.nodes, costs, order.seconds, told, cancel)
+
+
+# ---------------------------------------------------------------- calibrations
+
+
+def load_calibrations() -> tuple[Calibration, ...]:
+    from core.run.calibrations import CalibrationStore
+
+    return CalibrationStore().all()
+
+
+def save_calibrations(calibrations: Sequence[Calibration]) -> None:
+    from core.run.calibrations import CalibrationStore
+
+    CalibrationStore().save(calibrations)
 
 
 # ---------------------------------------------------------------- doctor

@@ -16,6 +16,8 @@ from gui.widgets import units
 from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column
 from gui.widgets.dialogs import AddressDialog, LocalAgentsDialog, PairDialog
 from gui.widgets.doctor import DoctorDialog
+from gui.widgets.measure_banner import MeasureBanner
+from gui.widgets.measured_words import benchmark_rows, link_rows
 from gui.widgets.node_table import NodeTable
 from gui.widgets.states import state_meaning, state_word
 from gui.widgets.topology import TopologyView
@@ -35,6 +37,7 @@ class NodesPage(Page):
         self._discovery = Banner("warn")
         self._discovery.tools.addWidget(button(self.tr("Find out why"), self.ask_doctor, role="flat"))
         self._lost = Banner("bad")
+        self._measured = MeasureBanner(bridge)
         self._topology = TopologyView(bridge)
         self._table = NodeTable(bridge)
         self._build()
@@ -47,7 +50,17 @@ class NodesPage(Page):
         self._address_button = button(self.tr("Add by address"), self.ask_address, icon="plus", role="primary")
         self._doctor_button = button(self.tr("Doctor"), self.ask_doctor, icon="doctor")
         self._doctor_button.setToolTip(self.tr("Find out why nodes do not meet"))
-        for tool in (self._doctor_button, self._local_button, self._pair_button, self._address_button):
+        self._measure_button = button(self.tr("Measure"), self._bridge.measureNodes, icon="monitor")
+        self._measure_button.setToolTip(
+            self.tr("Benchmark every node that is ready, and measure the links between them and this workstation")
+        )
+        for tool in (
+            self._doctor_button,
+            self._measure_button,
+            self._local_button,
+            self._pair_button,
+            self._address_button,
+        ):
             self.tools.addWidget(tool)
         picture = Card(self.tr("Topology"))
         picture.body.addWidget(self._topology)
@@ -78,6 +91,7 @@ class NodesPage(Page):
         self._stack.addWidget(split)
         self.body.addWidget(self._discovery)
         self.body.addWidget(self._lost)
+        self.body.addWidget(self._measured)
         self.body.addWidget(self._stack, 1)
 
     def _connect(self) -> None:
@@ -87,6 +101,9 @@ class NodesPage(Page):
         bridge.telemetryArrived.connect(lambda node_id, _telemetry: self._node_changed(node_id))
         bridge.discoveryProblem.connect(self._show_discovery)
         bridge.phaseChanged.connect(lambda _phase: self._show_lost())
+        bridge.measurementsChanged.connect(self._layout_changed)
+        for signal in (bridge.measureProgress, bridge.measureEnded):
+            signal.connect(lambda *_what: self._show_measurable())
         self._topology.chosen.connect(self._choose)
         self._table.chosen.connect(self._choose)
 
@@ -95,7 +112,12 @@ class NodesPage(Page):
     def _layout_changed(self) -> None:
         self._stack.setCurrentIndex(1 if self._bridge.nodes else 0)
         self._show_lost()
+        self._show_measurable()
         self._show_chosen()
+
+    def _show_measurable(self) -> None:
+        able = bool(self._bridge.measurable()) and not self._bridge.measuring
+        self._measure_button.setEnabled(able)
 
     def _node_changed(self, node_id: str) -> None:
         if node_id == self._chosen and self.isVisible():
@@ -143,6 +165,7 @@ class NodesPage(Page):
         rows += [(tr("Address"), node.address), (tr("Found by"), self._found_by(node))]
         rows.append((tr("Round trip"), units.seconds(node.rtt_s)))
         rows += self._machine_rows(node)
+        rows += self._measured_rows(node)
         rows += self._live_rows(node)
         subtitle = state_word(node.state)
         if node.owner:
@@ -174,6 +197,18 @@ class NodesPage(Page):
             (tr("Engine"), info.engine),
             (tr("Version"), info.version),
         ]
+
+    def _measured_rows(self, node: Node) -> list[tuple[str, str | None]]:
+        rows: list[tuple[str, str | None]] = []
+        figures, links = benchmark_rows(self._bridge, node.id), link_rows(self._bridge, node.id)
+        if figures:
+            rows += [(self.tr("Benchmark"), None), *figures]
+        if links:
+            rows += [(self.tr("Links"), None), *links]
+        stale = self._bridge.stale.get(node.id)
+        if stale:
+            rows += [(self.tr("Measure again"), None), (self.tr("It"), "; ".join(stale))]
+        return rows
 
     def _live_rows(self, node: Node) -> list[tuple[str, str | None]]:
         telemetry, tr = self._bridge.telemetry.get(node.id), self.tr

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-from PySide6.QtGui import QKeySequence, QShowEvent, QUndoStack
-from PySide6.QtWidgets import QButtonGroup, QStackedWidget, QWidget
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QKeySequence, QShowEvent, QUndoStack
+from PySide6.QtWidgets import QStackedWidget, QWidget
 
 from core.cost.types import Prediction
 from core.plan.form import NodeId, PlanRequest
@@ -16,25 +14,30 @@ from core.run.report import RunReport
 from gui import nestings
 from gui import partition_view as view
 from gui.bridge import Bridge, Phase
+from gui.improvements import Asked, Improvements
+from gui.partition_files import PlanFiles, dropped_plan
 from gui.partition_plans import PartitionPlans
-from gui.partition_state import HYBRID, PIPELINE, QUICK, SINGLE, SPATIAL, STRATEGIES, TENSOR, PartitionState
+from gui.partition_ribbon import Desk, RibbonEdits
+from gui.partition_state import HYBRID, PIPELINE, QUICK, SINGLE, SPATIAL, TENSOR, PartitionState
 from gui.partition_undo import Edit
 from gui.shares import WHOLE, with_one_at
+from gui.strategy_chooser import StrategyChooser
 from gui.theme import XS, L, M, S
+from gui.widgets.advice import Advice
 from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
-from gui.widgets.card_grid import CardGrid
 from gui.widgets.deploy_progress import DeployRows
 from gui.widgets.division_model import Mark
 from gui.widgets.division_panel import DivisionPanel
 from gui.widgets.fields import spin_box
 from gui.widgets.node_budget import NodeBudget
+from gui.widgets.profile_banner import ProfileBanner
 from gui.widgets.ribbon import Ribbon
-from gui.widgets.strategy_card import WIDTH as CARD_WIDTH
-from gui.widgets.strategy_card import StrategyCard
 from gui.widgets.strategy_options import StrategyOptions
+from gui.widgets.truth_card import TruthCard, measured_rows
 from gui.widgets.units import percent, seconds
 
 if TYPE_CHECKING:
+    from core.cluster.node import Node
     from core.model.graph import Model
     from core.model.library import LibraryEntry
 
@@ -50,12 +53,15 @@ class PartitionPage(Page):
     def __init__(self, bridge: Bridge) -> None:
         super().__init__(scroll=True)
         self.set_head(
-            self.tr("Partition"), self.tr("Who runs what: choose a strategy, then drag its cuts or set its shares.")
+            self.tr("Partition"),
+            self.tr("Who runs what: choose a strategy, then drag cuts, shares and nodes; a right click offers more."),
         )
         self._bridge = bridge
         self._state = PartitionState()
         self._undo = QUndoStack(self)
         self._plans = PartitionPlans(bridge, self)
+        self._files = PlanFiles(bridge, self)
+        self.setAcceptDrops(True)
         self._build()
         self._connect()
         if bridge.model is not None:
@@ -66,19 +72,17 @@ class PartitionPage(Page):
 
     def _build(self) -> None:
         self._build_tools()
-        self._cards: dict[str, StrategyCard] = {}
-        self._group = QButtonGroup(self)
-        for strategy in STRATEGIES:
-            card = self._cards[strategy] = StrategyCard(strategy, *view.strategy_words(strategy))
-            self._group.addButton(card)
-        cards = CardGrid(tuple(self._cards.values()), CARD_WIDTH, M)
+        self._chooser = StrategyChooser(self._bridge, self._plans)
+        self._improvements = Improvements(self._bridge.tasks, self._chooser.hold, self)
+        self._cards = self._chooser.cards
         self._options = StrategyOptions()
-        self._good, self._bad = Banner("good"), Banner("bad")
+        self._good, self._bad, self._told = Banner("good"), Banner("bad"), Banner()
         self._good.tools.addWidget(
             button(self.tr("Run"), partial(self.wanted.emit, "run"), role="primary", icon="play")
         )
         self._good.tools.addWidget(button(self.tr("Release"), self._bridge.release))
         self._bad.tools.addWidget(button(self.tr("Dismiss"), self._bad.clear, role="flat"))
+        self._told.tools.addWidget(button(self.tr("Dismiss"), self._told.clear, role="flat"))
         self._deploying = Card(
             self.tr("Deploying"), self.tr("weights go to each node once; what it has is not sent again")
         )
@@ -89,13 +93,16 @@ class PartitionPage(Page):
         content = QWidget()
         content.setLayout(
             column(
+                ProfileBanner(self._bridge),
                 self._good,
                 self._bad,
+                self._told,
                 self._deploying,
-                cards,
+                self._chooser,
                 self._options,
                 self._build_ribbon(),
                 self._build_nodes(),
+                TruthCard(self._bridge),
                 None,
                 spacing=L,
             )
@@ -122,6 +129,14 @@ class PartitionPage(Page):
         )
 
     def _build_tools(self) -> None:
+        self._load = button(self.tr("Load…"), self._ask_to_load, icon="folder")
+        self._save = button(self.tr("Save…"), self._ask_to_save, icon="export")
+        self._load.setToolTip(self.tr("Load a plan from a file (Ctrl+L); or drop one anywhere on this page"))
+        self._save.setToolTip(self.tr("Save the plan to a file for people and for shardboard run --plan (Ctrl+S)"))
+        self._load.setShortcut("Ctrl+L")
+        self._save.setShortcut(QKeySequence(QKeySequence.StandardKey.Save))
+        self.tools.addWidget(self._load)
+        self.tools.addWidget(self._save)
         self._undo_button = button("", self._undo.undo, icon="undo")
         self._redo_button = button("", self._undo.redo, icon="redo")
         for tool, keys, words in (
@@ -142,7 +157,7 @@ class PartitionPage(Page):
         self._items = spin_box(1, MOST_ITEMS, 1, self.tr("Items in a micro-batch"))
         self._balance = button(self.tr("Balance"), self.balance, icon="balance")
         self._balance.setToolTip(
-            self.tr("Put the cuts where the slowest stage is fastest; a double click does the same")
+            self.tr("Put all cuts where the slowest stage is fastest; a double click on a cut places that one alone")
         )
         card.tools.addWidget(label(self.tr("Items per micro-batch"), "small"))
         card.tools.addWidget(self._items)
@@ -160,7 +175,9 @@ class PartitionPage(Page):
     def _build_nodes(self) -> Card:
         card = Card(self.tr("Nodes"), self.tr("for each micro-batch"))
         self._nodes_hint = card.hint
+        self._advice = Advice()
         self._budget = NodeBudget()
+        card.body.addWidget(self._advice)
         card.body.addWidget(self._budget)
         self._by_speed = button(self.tr("Shares by speed"), self._share_by_speed, icon="balance")
         self._by_speed.setToolTip(self.tr("Give each node a part of the work in proportion to its speed"))
@@ -169,6 +186,8 @@ class PartitionPage(Page):
 
     def _connect(self) -> None:
         bridge = self._bridge
+        desk = Desk(lambda: self._state, self._edit, self._refuse, self._preview, self._refresh)
+        self._edits = RibbonEdits(bridge, self._plans, self._ribbon, self._division.ribbon, desk)
         bridge.nodesChanged.connect(self._refresh)
         bridge.speedsChanged.connect(self._refresh)
         bridge.modelOpened.connect(self._model_opened)
@@ -180,23 +199,27 @@ class PartitionPage(Page):
         bridge.deployFailed.connect(self._deploy_failed)
         bridge.released.connect(self._refresh)
         bridge.rerunRequested.connect(self._adopt)
+        bridge.planWanted.connect(self.choose)
+        bridge.truth.changed.connect(lambda: self._budget.show_measured(measured_rows(bridge)))
         self._plans.changed.connect(self._refresh)
         self._plans.ribbonChanged.connect(self._show_ribbon)
         self._plans.failed.connect(self._refuse)
-        self._group.buttonClicked.connect(self._choose_strategy)
-        self._ribbon.cutsMoved.connect(self._preview)
-        self._ribbon.cutsChanged.connect(self._cuts_changed)
-        self._ribbon.refused.connect(self._refuse)
-        self._ribbon.balanceRequested.connect(self.balance)
-        self._ribbon.layerPicked.connect(self._inspect_layer)
-        self._ribbon.nodeDropped.connect(self._node_dropped)
+        self._chooser.strategyChosen.connect(self._choose_strategy)
+        self._chooser.planPicked.connect(self.choose)
+        self._chooser.aimChanged.connect(self._refresh)
+        self._files.loaded.connect(self._plan_loaded)
+        self._files.saved.connect(lambda path: self._told.say(self.tr("Plan saved"), path, "good"))
+        self._files.failed.connect(lambda title, words: self._told.say(title, words, "bad"))
+        self._advice.taken.connect(lambda change: self.choose(change.request, change.words))
+        self._improvements.changed.connect(lambda: self._advice.show_changes(self._improvements.found))
+        self._chooser.candidates.changed.connect(self._ask_improvement)
         self._budget.toggled.connect(self._toggle)
-        self._budget.moved.connect(self._move)
+        self._budget.moved.connect(self._edits.move)
         self._budget.shareSet.connect(self._share_set)
         self._options.nestingChosen.connect(self._nesting_chosen)
         self._options.tensorAxisChosen.connect(self._tensor_axis_chosen)
         self._options.spatialAxisChosen.connect(self._spatial_axis_chosen)
-        self._division.ribbon.layerPicked.connect(self._inspect_layer)
+        self._edits.layerPicked.connect(self._inspect_layer)
         self._division.ribbon.markPicked.connect(self._inspect_mark)
         self._items.valueChanged.connect(self._items_changed)
         self._undo.indexChanged.connect(self._show_undo)
@@ -208,6 +231,7 @@ class PartitionPage(Page):
 
     def _edit(self, after: PartitionState, text: str, key: int = -1) -> None:
         if after != self._state:
+            self._chooser.forget_wish()
             self._undo.push(Edit(self._take, self._state, after, text, key))
 
     def _take(self, state: PartitionState) -> None:
@@ -221,12 +245,8 @@ class PartitionPage(Page):
         self._refusal.setText(words)
         self._below.show()
 
-    def _choose_strategy(self, card: StrategyCard) -> None:
-        self._edit(self._state.with_strategy(card.strategy), self.tr("choose a strategy"))
-
-    def _cuts_changed(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
-        moved = next((i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b), 0)
-        self._edit(self._state.with_cuts(after), self.tr("move a cut"), moved)
+    def _choose_strategy(self, strategy: str) -> None:
+        self._edit(self._state.with_strategy(strategy), self.tr("choose a strategy"))
 
     def balance(self) -> None:
         """Put the cuts back to where the slowest stage is fastest."""
@@ -265,20 +285,6 @@ class PartitionPage(Page):
             self._edit(self._state.toggled(node), self.tr("choose nodes"))
         self._refresh()
 
-    def _move(self, node_id: str, steps: int) -> None:
-        self._edit(
-            self._state.moved(NodeId(node_id), steps, self._plans.usable()), self.tr("change the order of nodes")
-        )
-
-    def _node_dropped(self, node_id: str, stage: int) -> None:
-        node = NodeId(node_id)
-        if node not in self._plans.usable():
-            self._refuse(self.tr("{0} is not ready.").format(self._bridge.name_of(node_id)))
-        elif self._state.strategy == SINGLE:
-            self._edit(self._state.alone_on(node), self.tr("choose a node"))
-        else:
-            self._edit(self._state.put_on_stage(node, stage, self._plans.usable()), self.tr("give a stage to a node"))
-
     def _items_changed(self, items: int) -> None:
         self._edit(self._state.with_micro_batch(items), self.tr("change the micro-batch"), MOST_ITEMS)
 
@@ -287,9 +293,9 @@ class PartitionPage(Page):
         if report.request is not None:
             self.choose(report.request)
 
-    def choose(self, request: PlanRequest) -> None:
-        """Show and ask for ``request``, as one edit that can be undone."""
-        self._edit(self._state.adopted(request), self.tr("choose a plan"))
+    def choose(self, request: PlanRequest, text: str = "") -> None:
+        """Show and ask for ``request``, as one edit that can be undone; ``text``: what the edit is called."""
+        self._edit(self._state.adopted(request), text or self.tr("choose a plan"))
 
     def _show_undo(self) -> None:
         self._undo_button.setEnabled(self._undo.canUndo())
@@ -311,6 +317,7 @@ class PartitionPage(Page):
         self._undo.clear()
         self._state = self._state.for_another_model(batch)
         self._good.clear()
+        self._told.clear()
         self._refresh()
 
     def _show_ribbon(self) -> None:
@@ -329,8 +336,9 @@ class PartitionPage(Page):
         self._items.blockSignals(True)
         self._items.setValue(self._state.micro_batch)
         self._items.blockSignals(False)
-        self._cards[self._state.strategy].setChecked(True)
         self._show_undo()
+        self._load.setEnabled(bridge.model is not None and bool(usable))
+        self._save.setEnabled(False)
         if bridge.model is None:
             self._deploy.setEnabled(False)
             return
@@ -341,10 +349,13 @@ class PartitionPage(Page):
         if request is not None:
             bridge.setRequest(request)
         self._show_options(request)
-        self._show_cards(requests)
+        self._save.setEnabled(request is not None)
+        self._chooser.show_state(self._state, requests, visible=self.isVisible())
         self._show(request, self._plans.predictions[chosen])
         self._show_scale(-1.0)
         self._show_phase()
+        self._edits.again()
+        self._ask_improvement()
 
     def showEvent(self, event: QShowEvent) -> None:
         """What is divided is worked out when somebody looks."""
@@ -374,28 +385,6 @@ class PartitionPage(Page):
         )
         self._by_speed.setVisible(request is not None and request.shares is not None)
 
-    def _show_cards(self, requests: Mapping[str, PlanRequest | None]) -> None:
-        plans, bridge, state = self._plans, self._bridge, self._state
-        best = view.fastest_strategy(plans.predictions)
-        for strategy, card in self._cards.items():
-            request = requests[strategy]
-            picture = view.picture_of(strategy, plans.lanes(strategy, request), plans.ribbon, plans.divisions[strategy])
-            card.show_picture(picture, bridge.colour)
-            if strategy == HYBRID:
-                card.show_text(request.strategy if request is not None else view.strategy_words(HYBRID)[1])
-            card.show_figures(
-                view.card_figures(
-                    bridge,
-                    strategy,
-                    request,
-                    plans.predictions[strategy],
-                    best=strategy == best,
-                    problem=plans.problems[strategy],
-                    working=strategy in plans.working,
-                    able=state.is_bent(strategy),
-                )
-            )
-
     def _show(self, request: PlanRequest | None, prediction: Prediction | None) -> None:
         """Ribbon and rows of one request."""
         divided = self._state.strategy not in QUICK
@@ -403,11 +392,9 @@ class PartitionPage(Page):
         self._division.setVisible(divided)
         nodes = view.ribbon_nodes(self._bridge, request, prediction) if request else []
         pipeline = request is not None and not divided and request.strategy == PIPELINE
+        self._edits.show_plan(request, nodes)
         if divided:
             self._show_division()
-        else:
-            cuts = request.cuts if request is not None and request.cuts is not None else ()
-            self._ribbon.set_plan(nodes, cuts, pipeline=pipeline)
         self._balance.setVisible(pipeline and len(nodes) > 1)
         self._below.setVisible((pipeline and len(nodes) > 1) or bool(self._refusal.text()))
         self._legend.setVisible(pipeline and len(nodes) > 1)
@@ -415,6 +402,44 @@ class PartitionPage(Page):
             view.budget_rows(
                 self._bridge, self._state, request, prediction, len(self._plans.layers), self._plans.usable()
             )
+        )
+
+        self._show_bottleneck(request, prediction)
+
+    def _show_bottleneck(self, request: PlanRequest | None, prediction: Prediction | None) -> None:
+        if request is None or prediction is None or not self._plans.layers:
+            self._advice.show_bottleneck("")
+            return
+        division = self._plans.divisions.get(self._state.strategy)
+        self._advice.show_bottleneck(view.bottleneck(self._bridge, request, prediction, self._plans.layers, division))
+
+    def _ask_improvement(self) -> None:
+        """Of what is asked for now; nothing while nobody looks."""
+        strategy = self._state.strategy
+        request, prediction = self._plans.asked.get(strategy), self._plans.predictions.get(strategy)
+        if request is None or prediction is None or not self.isVisible():
+            self._improvements.ask(None)
+        else:
+            self._improvements.ask(self._asked(request, prediction))
+
+    def _asked(self, request: PlanRequest, prediction: Prediction) -> Asked | None:
+        """What its improvement depends on; None while that is not known."""
+        bridge, profile = self._bridge, self._plans.profile()
+        usable = tuple(NodeId(node) for node in self._plans.usable())
+        if bridge.model is None or profile is None or not set(request.nodes) <= set(usable):
+            return None
+        answer = self._chooser.candidates.answer
+        return Asked(
+            request=request,
+            prediction=prediction,
+            model=bridge.model,
+            profile=profile,
+            links=bridge.links,
+            nodes=usable,
+            speeds=tuple(bridge.speed_of(node) for node in usable),
+            aim=self._chooser.aim_bar.aim,
+            known=tuple(bridge.nodes),
+            others=answer.choice.candidates if answer is not None and answer.choice is not None else (),
         )
 
     def _show_division(self) -> None:
@@ -432,22 +457,10 @@ class PartitionPage(Page):
         """Of one end of a link."""
         return self._bridge.name_of(node) if node else self.tr("this workstation")
 
-    def _preview(self, cuts: tuple[int, ...]) -> None:
-        """While a cut is dragged: predictions move with it; the plan changes when it is let go."""
-        request = self._plans.request(self._state, PIPELINE)
-        if request is None:
-            return
-        request = msgspec.structs.replace(request, cuts=cuts)
-        prediction, problem = self._plans.predict(request)
+    def _preview(self, request: PlanRequest, prediction: Prediction | None, problem: str) -> None:
+        """While something is dragged: predictions move with it; the plan changes when it is let go."""
         self._refusal.setText(problem)
-        best = view.fastest_strategy({**self._plans.predictions, PIPELINE: prediction}) == PIPELINE
-        self._cards[PIPELINE].show_figures(
-            view.card_figures(self._bridge, PIPELINE, request, prediction, best=best, problem=problem)
-        )
-        lanes = self._plans.lanes(PIPELINE, request)
-        self._cards[PIPELINE].show_picture(
-            view.picture_of(PIPELINE, lanes, self._plans.ribbon, None), self._bridge.colour
-        )
+        self._chooser.show_preview(self._state.strategy, request, prediction, problem)
         self._show(request, prediction)
 
     def _show_scale(self, share: float) -> None:
@@ -510,6 +523,40 @@ class PartitionPage(Page):
     def _deploy_failed(self, message: str) -> None:
         self._bad.say(self.tr("Not deployed"), message, "bad")
         self._refresh()
+
+    # ---------------------------------------------------------------- plan files
+
+    def _ask_to_load(self) -> None:
+        self._files.ask_to_load(self._usable_nodes())
+
+    def _ask_to_save(self) -> None:
+        request = self._plans.asked.get(self._state.strategy)
+        if request is not None:
+            self._files.ask_to_save(request, self._plans.predictions[self._state.strategy])
+
+    def _usable_nodes(self) -> list[Node]:
+        usable = set(self._plans.usable())
+        return [node for node in self._bridge.nodes if node.id in usable]
+
+    def _plan_loaded(self, request: PlanRequest, name: str, words: str) -> None:
+        self._told.say(self.tr("Plan {0} loaded").format(name), words, "warn" if words else "good")
+        self.choose(request, self.tr("load a plan"))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        path = dropped_plan(event.mimeData())
+        if path is not None and self._load.isEnabled():
+            self._told.say(self.tr("Drop to load {0}").format(path.name), "", "info")
+            event.acceptProposedAction()
+
+    def dragLeaveEvent(self, _event: QDragLeaveEvent) -> None:
+        self._told.clear()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        path = dropped_plan(event.mimeData())
+        if path is not None:
+            self._told.clear()
+            event.acceptProposedAction()
+            self._files.load(path, self._usable_nodes())
 
     # ---------------------------------------------------------------- inspector
 

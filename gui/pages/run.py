@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFileDialog, QProgressBar, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
+from core.plan.form import PlanRequest
 from core.run.report import RunProgress, RunReport
 from gui.bridge import Bridge, Phase
 from gui.inspector import Inspection
@@ -17,11 +18,12 @@ from gui.results_export import export_results
 from gui.results_view import ReadResult, describe
 from gui.theme import L, M
 from gui.widgets.basics import Banner, Card, EmptyState, Page, Tile, button, column, label, row
+from gui.widgets.bench_dialog import BenchDialog
 from gui.widgets.formats import grouped
 from gui.widgets.processing_editor import ProcessingEditor, summary
 from gui.widgets.results import ResultsGrid
 from gui.widgets.run_input import RunInput
-from gui.widgets.units import DASH, nbytes, percent, quantity, seconds
+from gui.widgets.units import DASH, nbytes, percent, quantity, seconds, signed_percent
 from gui.work import Result
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class RunPage(Page):
         self._run = button(self.tr("Run"), self.run, role="primary", icon="play")
         self._run.setShortcut("Ctrl+Return")
         self._stop = button(self.tr("Stop"), self._bridge.stop, role="danger", icon="stop")
+        self._compare = button(self.tr("Compare strategies"), self.compare, icon="compare")
+        self._compare.setToolTip(self.tr("Run every strategy on the same inputs and see predicted beside measured"))
+        self.tools.addWidget(self._compare)
         self.tools.addWidget(self._stop)
         self.tools.addWidget(self._run)
         content = QWidget()
@@ -154,6 +159,19 @@ class RunPage(Page):
         """Start with what the Input card says."""
         order = self._input.order()
         self._bridge.run(order.spec, order.repeat, order.in_flight, order.sink, seconds=order.seconds)
+
+    def compare(self) -> BenchDialog:
+        """Open the comparison of all strategies."""
+        dialog = BenchDialog(self._bridge, self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.taken.connect(self._take)
+        dialog.open()
+        return dialog
+
+    def _take(self, request: PlanRequest) -> None:
+        """Show a plan that was compared on the Partition page."""
+        self.wanted.emit("partition")
+        self._bridge.planWanted.emit(request)
 
     def edit_processing(self) -> None:
         """Open the editor for the model's pre- and postprocessing."""
@@ -259,8 +277,10 @@ class RunPage(Page):
         if total > 0:
             self._bar.setRange(0, STEPS)
             self._bar.setValue(round(STEPS * min(1.0, progress.items_done / total)))
-        predicted = self._bridge.prediction
+        predicted, error = self._bridge.deployed_prediction, self._bridge.prediction_error()
         expected = self.tr("{0} predicted").format(quantity(predicted.throughput)) if predicted else ""
+        if expected and error is not None:
+            expected = self.tr("{0}, {1}").format(expected, signed_percent(error))
         self._throughput.set(quantity(progress.throughput), expected)
         expected = self.tr("{0} predicted").format(seconds(predicted.latency_s)) if predicted else ""
         self._latency.set(seconds(progress.latency_p50_ms / 1e3), expected)
@@ -286,7 +306,7 @@ class RunPage(Page):
         self._bar.setValue(STEPS)
         self._throughput.set(
             quantity(report.throughput),
-            self.tr("{0} predicted").format(quantity(report.predicted.throughput)) if report.predicted else "",
+            self._against(report),
         )
         self._latency.set(
             seconds(report.latency_ms.p50 / 1e3), self.tr("95 % under {0}").format(seconds(report.latency_ms.p95 / 1e3))
@@ -302,6 +322,13 @@ class RunPage(Page):
             words += " " + self.tr("The nodes sent {0}.").format(nbytes(sent))
         self._good.say(self.tr("Run finished"), " ".join((words, *report.notes)), "good")
         self._refresh()
+
+    def _against(self, report: RunReport) -> str:
+        """What was predicted, and the error of it."""
+        if report.predicted is None or report.predicted.throughput <= 0:
+            return ""
+        error = report.throughput / report.predicted.throughput - 1.0
+        return self.tr("{0} predicted, {1}").format(quantity(report.predicted.throughput), signed_percent(error))
 
     def _failed(self, message: str) -> None:
         self._grid.results.flush()

@@ -38,7 +38,7 @@ def set_look(widget: QWidget, name: str, value: object) -> None:
 
 
 def label(text: str = "", role: str = "", *, wrap: bool = False, selectable: bool = False) -> QLabel:
-    """A label with a role: title, heading, caption, small, figure, number, overline, good, warn, bad or plain."""
+    """A label with a role: title, heading, caption, small, figure, stressed, overline, good, warn, bad or plain."""
     made = QLabel(text)
     made.setTextFormat(Qt.TextFormat.PlainText)
     if role:
@@ -223,7 +223,10 @@ class Card(QFrame):
         super().__init__()
         self.setProperty("role", "card")
         self.heading = label(title, "heading")
-        self.hint = label(hint, "small")
+        self.hint = ElidedLabel("small")
+        self.hint.setText(hint)
+        self.hint.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Preferred)
+        self.hint.setMinimumWidth(1)
         self.tools = row()
         self.body = QVBoxLayout()
         self.body.setSpacing(S)
@@ -325,6 +328,20 @@ class EmptyState(QWidget):
         self._text.setText(text)
 
 
+class _Inside(QWidget):
+    """What a page scrolls: as high as its lines need once they are wrapped, so that nothing is squeezed instead."""
+
+    def event(self, event: QEvent) -> bool:
+        done = super().event(event)
+        if event.type() in {QEvent.Type.LayoutRequest, QEvent.Type.Resize}:
+            layout = self.layout()
+            wraps = layout is not None and layout.hasHeightForWidth()
+            wanted = max(0, layout.totalMinimumHeightForWidth(self.width())) if layout is not None and wraps else 0
+            if wanted != self.minimumHeight():
+                self.setMinimumHeight(wanted)
+        return done
+
+
 class Page(QWidget):
     """A page: title, a line of explanation, tools on the right, a body below; ``inspected`` feeds the inspector."""
 
@@ -347,7 +364,7 @@ class Page(QWidget):
         head.addLayout(self.tools)
         outer = column(head, spacing=L, margins=(XL, XL - XS, XL, XL - XS))
         if scroll:
-            inside = QWidget()
+            inside = _Inside()
             inside.setProperty("role", "page")
             inside.setLayout(self.body)
             area = QScrollArea()

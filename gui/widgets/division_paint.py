@@ -110,3 +110,19 @@ def draw_mark(painter: QPainter, kind: str, centre: QPointF, ink: QColor, size: 
 
 def _shape(*corners: tuple[float, float]) -> QPolygonF:
     return QPolygonF([QPointF(x, y) for x, y in corners])
+
+
+def draw_edge(painter: QPainter, lines: Sequence[tuple[float, float, float]], ink: QColor, ground: QColor) -> None:
+    """An edge that is moved: a line in every run that has it, each (left, right, y), and a grip in the widest."""
+    strokes = [QLineF(left, y, right, y) for left, right, y in lines]
+    for colour, width in ((ground, 4.0), (ink, 2.0)):
+        painter.setPen(QPen(colour, width))
+        painter.drawLines(strokes)
+    left, right, y = max(lines, key=lambda line: line[1] - line[0])
+    grip = QRectF((left + right) / 2 - 13, y - 5, 26, 10)
+    painter.setPen(QPen(ink, 2))
+    painter.setBrush(ground)
+    painter.drawRoundedRect(grip, 5, 5)
+    painter.setPen(QPen(ink, 1))
+    for dy in (-1.5, 1.5):
+        painter.drawLine(QLineF(grip.center().x() - 5, y + dy, grip.center().x() + 5, y + dy))

@@ -28,9 +28,10 @@ class DivisionPanel(QWidget):
         self, division: Division | None, colour: Colour, name: Name, *, problem: str = "", working: bool = False
     ) -> None:
         """``colour`` and ``name`` of a node; without a division ``problem`` says why there is none."""
-        self.ribbon.set_division(division, colour, name)
+        self.ribbon.set_division(division, colour, name, waiting=working and not problem)
         if division is None:
-            self.legend.show_entries((), colour)
+            if self.ribbon.division is None:
+                self.legend.show_entries((), colour)
             waiting = self.tr("Working out how the layers are divided…") if working else ""
             self.totals.setText(problem or waiting)
         else:

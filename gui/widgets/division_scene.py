@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 from PySide6.QtCore import QCoreApplication, QLineF, QPointF, QRectF, Qt
-from PySide6.QtGui import QFontMetricsF, QPainter, QPen
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 
 from core.plan.division import Division
 from gui.colours import text_on
@@ -22,9 +22,9 @@ from gui.widgets.ribbon_paint import BAND_WIDTH, FINEST_CELL, LANE_GAP, MARGIN, 
 
 TRACK: Final = 16.0
 """Height of a row of marks."""
-BAND: Final = 24.0
+BAND: Final = 32.0
 """Height that a node's band gets where all share alike."""
-LEAST_LANE: Final = 66.0
+LEAST_LANE: Final = 96.0
 GRAB: Final = 7.0
 """Pixels on each side of a mark within which it is taken by the mouse."""
 LANES: Final = 200.0
@@ -180,6 +180,25 @@ class ScenePainter:
         self._p.setPen(QPen(Theme.of().colour("accent" if focused else "text"), 2))
         self._p.drawRect(box)
 
+    def held(self, lane: int, layer: int, node: str) -> None:
+        """The part of a layer whose node the keys are at."""
+        parts, g = self._scene.parts[lane], self._scene.geometry
+        left, right = (g.x(float(self._scene.model.edges[e])) for e in (layer, layer + 1))
+        pattern = parts.lane.of(layer)
+        alike = pattern.form in {Form.COPIES, Form.WHOLE}
+        top = parts.outline.top()
+        for one, share in pattern.parts:
+            height = parts.outline.height() * (1 / len(pattern.parts) if alike else share)
+            if one == node:
+                box = QRectF(left, top, max(3.0, right - left), max(2.0, height))
+                self._p.fillRect(box, QColor(255, 255, 255, 70))
+                self._p.setBrush(Qt.BrushStyle.NoBrush)
+                self._p.setPen(QPen(Theme.of().colour("surface"), 5))
+                self._p.drawRect(box)
+                self._p.setPen(QPen(Theme.of().colour("accent"), 3))
+                self._p.drawRect(box)
+            top += height
+
     def mark(self, mark: Mark, ink: str) -> None:
         """Larger where it stands for several exchanges."""
         theme, many = Theme.of(), len(mark.exchanges) > 1
@@ -202,7 +221,9 @@ class ScenePainter:
         ink.setAlphaF(0.35)
         self._p.setPen(QPen(ink, 1))
         rows = self._scene.geometry.rows
+        self._p.setRenderHint(QPainter.RenderHint.Antialiasing, False)  # hundreds of lines: a third of the time
         self._p.drawLines(self._scene.cells[row::rows])
+        self._p.setRenderHint(QPainter.RenderHint.Antialiasing, True)
 
     def _captions(self, parts: LaneParts) -> None:
         """Names in the widest free stretch of every set of nodes, where there is room."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Final
 
 from PySide6.QtCore import QCoreApplication
 
 from core.plan.division import Division, Exchange, LayerDivision, NodePart
-from core.plan.layouts import Ranges
+from core.plan.form import NodeId
+from core.plan.layouts import Ranges, apportion, length, merged
 from gui.widgets.division_model import KINDS, Form, Mark, form_of, inner_kind, shown_exchanges
 from gui.widgets.ribbon_model import LayerLike
 from gui.widgets.units import nbytes, percent
@@ -33,6 +34,7 @@ def kind_word(kind: str) -> str:
     words = {
         "all-reduce": _tr("all-reduce"),
         "reduce-scatter": _tr("reduce-scatter"),
+        "reduce": _tr("reduce"),
         "all-gather": _tr("all-gather"),
         "all-to-all": _tr("all-to-all"),
         "halo": _tr("halo"),
@@ -48,6 +50,7 @@ def counted(kind: str, number: int) -> str:
     words = {
         "all-reduce": _tr("%n all-reduce(s)", number),
         "reduce-scatter": _tr("%n reduce-scatter(s)", number),
+        "reduce": _tr("%n reduce(s)", number),
         "all-gather": _tr("%n all-gather(s)", number),
         "all-to-all": _tr("%n all-to-all(s)", number),
         "halo": _tr("%n halo exchange(s)", number),
@@ -61,6 +64,7 @@ def kind_meaning(kind: str) -> str:
     words = {
         "all-reduce": _tr("Each node has a term of a sum; all get the sum."),
         "reduce-scatter": _tr("Each node has a term of a sum; each gets its part of the sum."),
+        "reduce": _tr("Each node has a term of a sum; this machine adds them up."),
         "all-gather": _tr("Each node has a part; all get the whole."),
         "all-to-all": _tr("Each node has a part along one axis and gets a part along another."),
         "halo": _tr("Each node gets the rows beside its own from its neighbours."),
@@ -160,6 +164,22 @@ def _replica_words(layer: LayerDivision, parts: Sequence[NodePart], op: str, nam
         for part in busy
     ]
     return f"{word} {', '.join(pieces)}"
+
+
+def sizes_words(layer: LayerDivision, op: str, replica: int, shares: Mapping[NodeId, int] | None, name: Name) -> str:
+    """How much of a layer each node of a replica has: ``image rows: 14 on lab-1, 18 on lab-2``; "" where nothing is
+    counted. ``shares``: per cent that would be set; None: as the layer is divided."""
+    parts = [part for part in layer.parts if part.replica == replica]
+    sizes = [length(part.ranges) for part in parts if part.ranges is not None]
+    if len(sizes) < max(len(parts), 2) or form_of(layer, parts) is Form.COPIES:
+        return ""
+    about = ""
+    if shares is not None:
+        held = merged(one for part in parts for one in part.ranges or ())  # neighbours may hold the same rows
+        sizes = list(apportion(length(held), [max(shares.get(part.node, 0), 1e-9) for part in parts]))
+        about = _tr("about ")
+    listed = ", ".join(_tr("{0} on {1}").format(size, name(part.node)) for size, part in zip(sizes, parts, strict=True))
+    return f"{about}{listed} ({_range_word(layer, op).removesuffix(':')})"
 
 
 def why_not_split(division: Division, layer: LayerLike) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -24,6 +24,7 @@ from PySide6.QtWidgets import (
 from gui.shares import LEAST, WHOLE
 from gui.theme import XS, M, S, Theme
 from gui.widgets.basics import Dot, ElidedLabel, Kind, Pill, column, keep_icon, label, line, row
+from gui.widgets.cycle_bar import Cycle, CycleBar, CycleLegend, MeasuredCycle
 from gui.widgets.fields import spin_box
 from gui.widgets.ribbon import NODE_MIME
 from gui.widgets.units import DASH
@@ -49,14 +50,22 @@ class NodeBudgetRow(Struct, frozen=True):
     runs: str = ""
     share: int = -1
     """Per cent of its group's work, to be set; negative: the strategy gives no shares."""
-    compute: str = DASH
-    compute_share: float = -1.0
+    time: str = DASH
+    cycle: Cycle | None = None
+    """How it spends the time of one micro-batch."""
     sends: str = DASH
     memory: str = DASH
     memory_share: float = -1.0
     badge: str = ""
     badge_kind: Kind = ""
     movable: bool = False
+
+
+class MeasuredRow(Struct, frozen=True):
+    """What the run that goes on, or the last one, showed of a node."""
+
+    cycle: MeasuredCycle
+    memory: str
 
 
 class ShareBar(QWidget):
@@ -137,9 +146,12 @@ class _Cells:
         self.share.setSuffix(" %")
         self.share.setFixedWidth(SHARE_WIDTH)
         self.share.setToolTip(owner.tr("Part of the work of its group; the others share out what is left"))
-        self.compute, self.compute_bar = label(DASH), ShareBar()
+        self.time = ElidedLabel()
+        self.cycle = CycleBar(owner.tr("Time of {0} for each micro-batch").format(node.name))
         self.sends = label(DASH)
         self.memory, self.memory_bar = label(DASH), ShareBar()
+        self.memory_bar.setAccessibleName(owner.tr("Memory of {0} against its limit").format(node.name))
+        self.measured_memory = label("", "small")
         self.badge = Pill()
         self.up, self.down = QToolButton(), QToolButton()
         for tool, icon, words in (
@@ -159,9 +171,9 @@ class _Cells:
             self.use,
             self.name,
             column(None, self._runs_and_share(), self.badge, None, spacing=2),
-            column(None, self.compute, self.compute_bar, None, spacing=XS),
+            column(None, self.time, self.cycle, None, spacing=XS),
             self.sends,
-            column(None, self.memory, self.memory_bar, None, spacing=XS),
+            column(None, self.memory, self.memory_bar, self.measured_memory, None, spacing=XS),
             row(self.up, self.down, spacing=0),
         )
 
@@ -171,7 +183,8 @@ class _Cells:
         both.addWidget(self.share)
         return both
 
-    def fill(self, shown: NodeBudgetRow) -> None:
+    def fill(self, shown: NodeBudgetRow, scale: float, measured: MeasuredRow | None) -> None:
+        """``scale``: seconds of a time bar's whole width."""
         self.use.setChecked(shown.chosen)
         self.use.setEnabled(shown.usable)
         self.name.dot.set_colour(shown.colour if shown.usable else Theme.of().colour("faint"))
@@ -182,17 +195,22 @@ class _Cells:
         self.share.blockSignals(True)
         self.share.setValue(shown.share)
         self.share.blockSignals(False)
-        self.compute.setText(shown.compute)
+        self.time.setText(shown.time)
+        self.cycle.show_cycle(shown.cycle, shown.colour, scale, measured.cycle if measured is not None else None)
+        self.cycle.setVisible(shown.cycle is not None)
         self.sends.setText(shown.sends)
         self.memory.setText(shown.memory)
-        for bar, share in ((self.compute_bar, shown.compute_share), (self.memory_bar, shown.memory_share)):
-            bar.show_share(share, shown.colour)
-            bar.setVisible(share >= 0)
+        self.memory_bar.show_share(shown.memory_share, shown.colour)
+        self.memory_bar.setVisible(shown.memory_share >= 0)
+        self.memory_bar.setToolTip(shown.memory)
+        self.memory_bar.setAccessibleDescription(shown.memory)
+        self.measured_memory.setText(measured.memory if measured is not None else "")
+        self.measured_memory.setVisible(measured is not None)
         self.badge.set(shown.badge, shown.badge_kind)
         self.badge.setVisible(bool(shown.badge))
         for tool in (self.up, self.down):
             tool.setVisible(shown.movable)
-        for part in (self.name, self.runs, self.compute, self.sends, self.memory):
+        for part in (self.name, self.runs, self.time, self.sends, self.memory):
             part.setEnabled(shown.chosen and shown.usable)
 
 
@@ -211,10 +229,14 @@ class NodeBudget(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(M)
         self._grid.setVerticalSpacing(S)
-        for place, stretch in ((1, 3), (2, 4), (3, 4), (4, 2), (5, 4)):
+        for place, stretch in ((1, 3), (2, 3), (3, 6), (4, 2), (5, 3)):
             self._grid.setColumnStretch(place, stretch)
-        self.setLayout(self._grid)
+        self.legend = CycleLegend()
+        self.legend.hide()
+        self.setLayout(column(self._grid, self.legend, spacing=M))
         self._ids: tuple[str, ...] = ()
+        self._rows: tuple[NodeBudgetRow, ...] = ()
+        self._measured: dict[str, MeasuredRow] = {}
         self._cells: dict[str, _Cells] = {}
         self._runs_heading: QLabel | None = None
 
@@ -224,11 +246,26 @@ class NodeBudget(QWidget):
         if ids != self._ids:
             self._lay_out(rows)
             self._ids = ids
-        for shown in rows:
-            self._cells[shown.id].fill(shown)
+        self._rows = tuple(rows)
+        self._fill()
         if self._runs_heading is not None:
             shares = any(shown.share >= 0 for shown in rows)
             self._runs_heading.setText(self.tr("Runs, and its share") if shares else self.tr("Runs"))
+
+    def show_measured(self, measured: Mapping[str, MeasuredRow]) -> None:
+        """Beside what is predicted, from now on; by node id."""
+        self._measured = dict(measured)
+        self._fill()
+
+    def _fill(self) -> None:
+        """All bars of time have one scale."""
+        measured = {shown.id: self._measured[shown.id] for shown in self._rows if shown.id in self._measured}
+        totals = [shown.cycle.total for shown in self._rows if shown.cycle is not None]
+        scale = max([*totals, *(one.cycle.total for one in measured.values())], default=0.0)
+        for shown in self._rows:
+            self._cells[shown.id].fill(shown, scale, measured.get(shown.id))
+        self.legend.setVisible(bool(totals))
+        self.legend.show_measured(bool(measured))
 
     def cells(self, node_id: str) -> _Cells:
         """The widgets of a node's row."""
@@ -241,7 +278,7 @@ class NodeBudget(QWidget):
             "",
             self.tr("Node"),
             self.tr("Runs"),
-            self.tr("Compute"),
+            self.tr("Time of a micro-batch"),
             self.tr("Sends"),
             self.tr("Memory"),
         )

@@ -20,12 +20,13 @@ from gui.bridge import Bridge
 from gui.shard_words import shards_words
 from gui.theme import Theme
 from gui.widgets import units
+from gui.widgets.measured_words import benchmark_words, links_words
 from gui.widgets.states import KINDS, state_meaning, state_word
 
 Index = QModelIndex | QPersistentModelIndex
-NAME, STATE, CORES, MEMORY, SPEED, RTT, ADDRESS, VERSION, REASON = range(9)
-WIDTHS: Final = {NAME: 118, STATE: 106, CORES: 78, MEMORY: 84, SPEED: 72, RTT: 102, ADDRESS: 138, VERSION: 80}
-NUMBERS: Final = frozenset({CORES, MEMORY, SPEED, RTT})
+NAME, STATE, CORES, MEMORY, SPEED, RTT, LINK, ADDRESS, REASON = range(9)
+WIDTHS: Final = {NAME: 118, STATE: 106, CORES: 78, MEMORY: 84, SPEED: 72, RTT: 98, LINK: 98, ADDRESS: 132}
+NUMBERS: Final = frozenset({CORES, MEMORY, SPEED, RTT, LINK})
 
 
 class NodeTableModel(QAbstractTableModel):
@@ -39,6 +40,7 @@ class NodeTableModel(QAbstractTableModel):
         bridge.nodesChanged.connect(self.refresh)
         bridge.nodeChanged.connect(lambda _id: self.refresh())
         bridge.speedsChanged.connect(self.refresh)
+        bridge.measurementsChanged.connect(self.refresh)
         bridge.phaseChanged.connect(lambda _phase: self.refresh())
         self.refresh()
 
@@ -68,8 +70,12 @@ class NodeTableModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole:
             side = Qt.AlignmentFlag.AlignRight if section in NUMBERS else Qt.AlignmentFlag.AlignLeft
             return side | Qt.AlignmentFlag.AlignVCenter
-        if role == Qt.ItemDataRole.ToolTipRole and section == SPEED:
-            return self.tr("Measured; 1.0 is this workstation with one thread")
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return {
+                SPEED: self.tr("Measured, for the model that is open; 1.0 is this workstation with one thread"),
+                RTT: self.tr("Of a small message from this workstation and its answer; of a heartbeat until measured"),
+                LINK: self.tr("Between this workstation and the node, measured through the encrypted data socket"),
+            }.get(section)
         if role != Qt.ItemDataRole.DisplayRole:
             return None
         return (
@@ -79,8 +85,8 @@ class NodeTableModel(QAbstractTableModel):
             self.tr("Memory"),
             self.tr("Speed"),
             self.tr("Round trip"),
+            self.tr("Link"),
             self.tr("Address"),
-            self.tr("Version"),
             self.tr("Remark"),
         )[section]
 
@@ -97,7 +103,7 @@ class NodeTableModel(QAbstractTableModel):
             case Qt.ItemDataRole.TextAlignmentRole if column in NUMBERS:
                 return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
             case Qt.ItemDataRole.ToolTipRole:
-                return f"{state_meaning(node.state)} {node.reason}".strip() if column in {STATE, REASON} else None
+                return self._tip(node, column)
             case Qt.ItemDataRole.UserRole:
                 return node
         return None
@@ -117,12 +123,28 @@ class NodeTableModel(QAbstractTableModel):
                 speed = self._bridge.speeds.get(node.id)
                 return f"{speed:.2f}" if speed is not None else units.DASH
             case 5:
-                return units.seconds(node.rtt_s) if node.state is not NodeState.LOST else units.DASH
+                return units.seconds(self._round_trip(node)) if node.state is not NodeState.LOST else units.DASH
             case 6:
-                return node.address
+                link = self._bridge.link_between("", node.id)
+                return units.bits_per_s(link.bytes_per_s) if link is not None else units.DASH
             case 7:
-                return info.version if info else units.DASH
+                return node.address
         return self._remark(node)
+
+    def _round_trip(self, node: Node) -> float | None:
+        """As measured; until then, of a heartbeat."""
+        link = self._bridge.link_between("", node.id)
+        return link.round_trip_s if link is not None else node.rtt_s
+
+    def _tip(self, node: Node, column: int) -> str | None:
+        if column in {STATE, REASON}:
+            remark = self._remark(node) if column == REASON else node.reason
+            return f"{state_meaning(node.state)} {remark}".strip()
+        if column == SPEED:
+            return "\n".join(benchmark_words(self._bridge, node.id)) or None
+        if column in {RTT, LINK}:
+            return "\n".join(links_words(self._bridge, node.id)) or None
+        return None
 
     def _remark(self, node: Node) -> str:
         deployment = self._bridge.deployment
@@ -131,6 +153,9 @@ class NodeTableModel(QAbstractTableModel):
             return shards_words(shards)
         if node.reason:
             return node.reason
+        stale = self._bridge.stale.get(node.id)
+        if stale:
+            return stale[0]
         if node.state is NodeState.BUSY and node.owner:
             return self.tr("held by {0}").format(node.owner)
         if node.info is not None and node.info.cpu_limit < 1:

@@ -1,7 +1,9 @@
 """The ribbon: the model's layers from left to right, in the colour of the node that runs them, with cuts to drag.
 
-Mouse: drag a cut; double click for balanced cuts. Keys: Tab goes from cut to cut, the arrow keys move the cut by one
-layer, with Ctrl by one module, Home and End as far as it goes, Return balances. A node dropped on a stage takes it.
+Mouse: drag a cut; double click on it and the planner places it; drag a stage or lane onto another. Keys: Tab goes from
+cut to cut, the arrow keys move the cut by one layer, with Ctrl by one module, Home and End as far as it goes, Return
+has the planner place it. Down goes to the layers: the arrow keys go through them, with Ctrl from node to node, and Up
+goes back to the cuts. Escape gives a drag up. See ``gui.widgets.node_ribbon`` for what is done with nodes.
 """
 
 from __future__ import annotations
@@ -9,34 +11,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
-from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import (
-    QAccessible,
-    QAccessibleEvent,
-    QColor,
-    QDragEnterEvent,
-    QDragLeaveEvent,
-    QDragMoveEvent,
-    QDropEvent,
-    QFocusEvent,
-    QKeyEvent,
-    QMouseEvent,
-    QPainter,
-    QPaintEvent,
-    QResizeEvent,
-)
-from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, QSizeF, Qt, Signal
+from PySide6.QtGui import QColor, QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPixmap, QResizeEvent
+from PySide6.QtWidgets import QToolTip, QWidget
 
+from gui.pins import Kept
 from gui.theme import Theme
 from gui.widgets import ribbon_words as words
+from gui.widgets.node_ribbon import NODE_MIME, NodeRibbon, Spot
 from gui.widgets.ribbon_model import Move, RibbonModel
 from gui.widgets.ribbon_paint import LANE_GAP, LANE_OF_MANY, RibbonPainter, Segment, arrange
 from gui.widgets.units import nbytes
 
-NODE_MIME = "application/x-shardboard-node"
+__all__ = ["NODE_MIME", "Ribbon", "RibbonNode"]
+
 GRAB = 7.0
 """Pixels on each side of a cut within which it is taken by the mouse."""
 LANE_REACH = LANE_OF_MANY + LANE_GAP
+BY_NODE = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
 
 
 class RibbonNode(Struct, frozen=True):
@@ -48,55 +40,61 @@ class RibbonNode(Struct, frozen=True):
     detail: str = ""
 
 
-class Ribbon(QWidget):
+class Ribbon(NodeRibbon):
     """See the module's docstring. All methods run on the GUI thread."""
 
     cutsMoved = Signal(tuple)
     """While a cut is dragged: the cuts as they would be."""
     cutsChanged = Signal(tuple, tuple)
     """A cut was moved: cuts before, cuts after."""
-    refused = Signal(str)
-    balanceRequested = Signal()
-    layerPicked = Signal(int)
-    nodeDropped = Signal(str, int)
-    """Node id, index of the stage or replica it was dropped on."""
+    placeRequested = Signal(int)
+    """The planner is to place this cut, and no other."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._model: RibbonModel | None = None
         self._total: float | None = None
         self._nodes: tuple[RibbonNode, ...] = ()
+        self._pins: Kept = ()
         self._pipeline = False
         self._cuts: tuple[int, ...] = ()
         self._before_drag: tuple[int, ...] | None = None
+        self._move: Move | None = None
+        """The last move of the cut that is dragged."""
         self._active = -1
+        self._at = -1
+        self._lane = 0
+        self._on_layers = False
         self._hover_layer = -1
         self._hover_cut = -1
-        self._drop_on = -1
         self._pills: list[QRectF] = []
+        self._drawn: tuple[tuple[object, ...], QPixmap] | None = None
+        """The backdrop, and what it was painted from."""
         self._geometry = arrange(600, 1, None, False, 15)
-        self.setMouseTracking(True)
-        self.setAcceptDrops(True)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setAccessibleName(self.tr("Model ribbon"))
 
     # ---------------------------------------------------------------- what is shown
 
     def set_model(self, model: RibbonModel | None, total: float | None) -> None:
         """``total``: seconds of the whole model, where the widths are times; None where they are multiply-adds."""
+        if model is None or self._model is None or model.layers != self._model.layers:
+            self._at = -1
+            self._before_drag = self._move = None
         self._model, self._total = model, total
         self._hover_layer = self._hover_cut = -1
         self._arrange()
 
-    def set_plan(self, nodes: Sequence[RibbonNode], cuts: Sequence[int], *, pipeline: bool) -> None:
-        """Stages in order (``pipeline``), or a lane for each replica."""
-        self._nodes, self._pipeline = tuple(nodes), pipeline
+    def set_plan(self, nodes: Sequence[RibbonNode], cuts: Sequence[int], *, pipeline: bool, pins: Kept = ()) -> None:
+        """Stages in order (``pipeline``), or a lane for each replica; ``pins``: layers that stay on a stage."""
+        self._nodes, self._pipeline, self._pins = tuple(nodes), pipeline, pins if pipeline else ()
         if self._before_drag is None:
             self._cuts = tuple(cuts) if pipeline else ()
         self._active = min(self._active, len(self._cuts) - 1)
+        self._lane = min(self._lane, max(0, len(nodes) - 1)) if not pipeline else 0
+        self._on_layers = self._on_layers or not self._cuts
         if self.hasFocus():
             self._active = max(self._active, 0 if self._cuts else -1)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus if self._cuts else Qt.FocusPolicy.NoFocus)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus if self._nodes else Qt.FocusPolicy.NoFocus)
         self._arrange()
 
     @property
@@ -108,17 +106,22 @@ class Ribbon(QWidget):
         """Index of the cut that the keys move; -1: none."""
         return self._active
 
+    @property
+    def selected(self) -> int:
+        """The layer that the keys are at, or that was clicked; -1: none."""
+        return self._at if self._on_layers else -1
+
     def handle_position(self, index: int) -> QPoint:
         """Where cut ``index`` can be taken by the mouse."""
         assert self._model is not None
         x = self._geometry.x(float(self._model.edges[self._cuts[index]]))
         return QPoint(round(x), round(self._geometry.lane_top(0) + self._geometry.lane_height / 2))
 
-    def point_at(self, layer: int) -> QPoint:
+    def point_at(self, layer: int, lane: int = 0) -> QPoint:
         """A point over the middle of ``layer``."""
         assert self._model is not None
         middle = float(self._model.edges[layer] + self._model.edges[layer + 1]) / 2
-        return QPoint(round(self._geometry.x(middle)), round(self._geometry.lane_top(0) + 8))
+        return QPoint(round(self._geometry.x(middle)), round(self._geometry.lane_top(lane) + 8))
 
     def segments(self) -> tuple[Segment, ...]:
         """What is drawn: a segment for each stage, or a lane for each replica."""
@@ -138,6 +141,45 @@ class Ribbon(QWidget):
             for i, node in enumerate(self._nodes)
             if not self._pipeline or i < len(stages)
         )
+
+    # ---------------------------------------------------------------- nodes
+
+    def nodes_shown(self) -> tuple[str, ...]:
+        return tuple(node.id for node in self._nodes)
+
+    def look_of(self, node: str) -> tuple[str, QColor]:
+        found = next(one for one in self._nodes if one.id == node)
+        return found.name, found.colour
+
+    def node_at(self, place: QPointF) -> str:
+        segment = self._segment_under(place)
+        return segment.node if segment is not None else ""
+
+    def node_of(self, layer: int, lane: int = 0) -> str:
+        """Which node runs ``layer``, in which lane."""
+        for segment in self.segments():
+            if segment.first <= layer < segment.last and (self._pipeline or segment.row == lane):
+                return segment.node
+        return ""
+
+    def spot_at(self, place: QPointF) -> Spot | None:
+        if self._model is None:
+            return None
+        cut = self._cut_under(place)
+        if cut >= 0:
+            return Spot(cut=cut)
+        segment = self._segment_under(place)
+        if segment is None:
+            return None
+        self._go_to(self._model.layer_at(self._geometry.u(place.x())), segment.row)
+        return Spot(layer=self._at, node=segment.node)
+
+    def spot_of_keys(self) -> tuple[Spot, QPoint] | None:
+        if not self._on_layers and self._active >= 0:
+            return Spot(cut=self._active), self.handle_position(self._active)
+        if self._at < 0:
+            return None
+        return Spot(layer=self._at, node=self.node_of(self._at, self._lane)), self.point_at(self._at, self._lane)
 
     # ---------------------------------------------------------------- size
 
@@ -172,33 +214,68 @@ class Ribbon(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setFont(self.font())
+        painter.drawPixmap(0, 0, self._backdrop())
         brush = RibbonPainter(painter, Theme.of().tokens, self._geometry, self._model)
-        if self._pipeline:
-            brush.profile()
         segments = self.segments()
         for segment in segments:
             brush.segment(segment)
         if self._hover_layer >= 0:
             brush.highlight(self._hover_layer)
-        if 0 <= self._drop_on < len(segments):
-            brush.drop_target(segments[self._drop_on])
-        brush.bands()
-        brush.axis(self._total)
-        lit = self._active if self.hasFocus() or self._before_drag is not None else self._hover_cut
-        self._pills = brush.handles(self._cuts, lit, self.hasFocus())
+        for segment in segments:
+            if segment.node in (self._target, self._carried):
+                brush.drop_target(segment)
+        if self._on_layers and self._at >= 0:
+            brush.cursor(self._at, self._lane, focused=self.hasFocus())
+        on_cut = (self.hasFocus() and not self._on_layers) or self._before_drag is not None
+        barred = self._move is not None and self._move.refusal is not None
+        lit = self._active if on_cut else self._hover_cut
+        self._pills = brush.handles(self._cuts, lit, on_cut and self.hasFocus(), barred=barred)
+        for layer, _ in self._pins:
+            brush.pin(layer)
+        self.paint_carried(painter)
         painter.end()
 
+    def _backdrop(self) -> QPixmap:
+        """What stays while a cut moves: bytes that would cross, modules, time. Painted anew when any of it changes."""
+        assert self._model is not None
+        ratio = self.devicePixelRatioF()
+        key = (self._model, self._total, self._geometry, self._pipeline, ratio, Theme.of().tokens, self.font())
+        if self._drawn is None or self._drawn[0] != key:
+            made = QPixmap((QSizeF(self.width(), self._geometry.height) * ratio).toSize())
+            made.setDevicePixelRatio(ratio)
+            made.fill(Qt.GlobalColor.transparent)
+            painter = QPainter(made)
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            painter.setFont(self.font())
+            brush = RibbonPainter(painter, Theme.of().tokens, self._geometry, self._model)
+            if self._pipeline:
+                brush.profile()
+            brush.bands()
+            brush.axis(self._total)
+            painter.end()
+            self._drawn = (key, made)
+        return self._drawn[1]
+
     # ---------------------------------------------------------------- mouse
+
+    @property
+    def gesturing(self) -> bool:
+        return super().gesturing or self._before_drag is not None
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         if event.button() != Qt.MouseButton.LeftButton or self._model is None:
             return
         taken = self._cut_under(event.position())
         if taken >= 0:
-            self._active, self._before_drag = taken, self._cuts
+            self._active, self._before_drag, self._on_layers = taken, self._cuts, False
+            self._move = None
             self.setCursor(Qt.CursorShape.SplitHCursor)
         elif self._over_lanes(event.position()):
-            self.layerPicked.emit(self._model.layer_at(self._geometry.u(event.position().x())))
+            self.take_node(event)
+            segment = self._segment_under(event.position())
+            row = segment.row if segment is not None else 0
+            self._go_to(self._model.layer_at(self._geometry.u(event.position().x())), row)
+            self.layerPicked.emit(self._at)
         self.update()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
@@ -207,35 +284,53 @@ class Ribbon(QWidget):
         if self._before_drag is not None:
             self._drag_to(event)
             return
+        if self.carry_node(event):
+            return
         self._hover_cut = self._cut_under(event.position())
         over = self._hover_cut < 0 and self._over_lanes(event.position())
         self._hover_layer = self._model.layer_at(self._geometry.u(event.position().x())) if over else -1
+        place = event.globalPosition().toPoint()
         if self._hover_cut >= 0:
             self.setCursor(Qt.CursorShape.SplitHCursor)
-            self._tell(event, self._cut_words(self._hover_cut))
+            self.tell(place, self._cut_words(self._hover_cut))
         else:
-            self.unsetCursor()
-            self._tell(event, self._layer_words(self._hover_layer) if over else "")
+            if over and len(self._nodes) > 1:
+                self.setCursor(Qt.CursorShape.OpenHandCursor)
+            else:
+                self.unsetCursor()
+            self.tell(place, self._layer_words(self._hover_layer) if over else "")
         self.update()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        if event.button() != Qt.MouseButton.LeftButton or self._before_drag is None:
+        if event.button() != Qt.MouseButton.LeftButton or self.drop_node() or self._before_drag is None:
             return
-        before, self._before_drag = self._before_drag, None
-        self.unsetCursor()
-        QToolTip.hideText()
-        if before != self._cuts:
-            self.cutsChanged.emit(before, self._cuts)
+        before, after = self._before_drag, self._cuts
+        self._end_drag(edited=before != after)
+        if before != after:
+            self.cutsChanged.emit(before, after)
         self._describe()
-        self.update()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        if self._cuts and event.button() == Qt.MouseButton.LeftButton:
-            self._before_drag = None
-            self.balanceRequested.emit()
+        cut = self._cut_under(event.position()) if self._model is not None else -1
+        if cut >= 0 and event.button() == Qt.MouseButton.LeftButton:
+            self._end_drag(edited=False)
+            self.placeRequested.emit(cut)
 
     def leaveEvent(self, _event: QEvent) -> None:
         self._hover_layer = self._hover_cut = -1
+        self.update()
+
+    def give_up(self) -> None:
+        if self._before_drag is not None:
+            self._cuts = self._before_drag
+            self._end_drag(edited=False)
+        super().give_up()
+
+    def _end_drag(self, *, edited: bool) -> None:
+        self._before_drag = self._move = None
+        self.unsetCursor()
+        QToolTip.hideText()
+        self.gestureEnded.emit(edited)
         self.update()
 
     def _drag_to(self, event: QMouseEvent) -> None:
@@ -244,9 +339,11 @@ class Ribbon(QWidget):
         position = self._model.position_at(u)
         if position is None:
             return
-        move = self._model.move(self._cuts, self._active, self._beyond(u, position))
-        self._take(move)
-        self._tell(event, self._cut_words(self._active, move))
+        self._told = event.globalPosition().toPoint()
+        self._take(self._model.move(self._cuts, self._active, self._beyond(u, position), self._pins))
+        barred = self._move is not None and self._move.refusal is not None
+        self.setCursor(Qt.CursorShape.ForbiddenCursor if barred else Qt.CursorShape.SplitHCursor)
+        self.tell(self._told, self.words_of_gesture())
 
     def _beyond(self, u: float, position: int) -> int:
         """A mouse beyond the ends of the ribbon means a stage without layers, which is refused with a reason."""
@@ -256,13 +353,19 @@ class Ribbon(QWidget):
         return len(self._model) if u > 1 else position
 
     def _take(self, move: Move) -> None:
-        if move.refusal:
-            self.refused.emit(words.refusal_words(move.refusal))
+        self._move = move
         if move.cuts != self._cuts:
-            self._cuts = move.cuts
+            self._cuts, self._figure = move.cuts, ""
             self.cutsMoved.emit(self._cuts)
+        if move.refusal:
+            self.refused.emit(self._why_not(move))
         self._describe()
         self.update()
+
+    def _why_not(self, move: Move) -> str:
+        assert self._model is not None
+        stage = dict(self._pins).get(move.kept, -1)
+        return words.refusal_words(move, self._model, self._nodes[stage].name if stage >= 0 else "")
 
     def _cut_under(self, point: QPointF) -> int:
         assert self._model is not None
@@ -279,70 +382,113 @@ class Ribbon(QWidget):
         within = 0 <= self._geometry.u(point.x()) <= 1
         return within and self._geometry.lanes_top <= point.y() <= self._geometry.axis_top
 
-    # ---------------------------------------------------------------- a node dropped on a stage
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if event.mimeData().hasFormat(NODE_MIME) and self._model is not None:
-            event.acceptProposedAction()
-
-    def dragMoveEvent(self, event: QDragMoveEvent) -> None:
-        self._drop_on = self._segment_under(event.position())
-        event.setAccepted(self._drop_on >= 0)
-        self.update()
-
-    def dragLeaveEvent(self, _event: QDragLeaveEvent) -> None:
-        self._drop_on = -1
-        self.update()
-
-    def dropEvent(self, event: QDropEvent) -> None:
-        target, self._drop_on = self._segment_under(event.position()), -1
-        if target >= 0:
-            event.acceptProposedAction()
-            self.nodeDropped.emit(bytes(event.mimeData().data(NODE_MIME).data()).decode(), target)
-        self.update()
-
-    def _segment_under(self, point: QPointF) -> int:
+    def _segment_under(self, point: QPointF) -> Segment | None:
         if self._model is None or not self._over_lanes(point):
-            return -1
+            return None
         layer = self._model.layer_at(self._geometry.u(point.x()))
-        for i, segment in enumerate(self.segments()):
+        for segment in self.segments():
             top = self._geometry.lane_top(segment.row)
             if segment.first <= layer < segment.last and (self._pipeline or top <= point.y() <= top + LANE_REACH):
-                return i
-        return -1
+                return segment
+        return None
 
     # ---------------------------------------------------------------- keys
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        if self._model is None or self._active < 0:
+        key = Qt.Key(event.key())
+        if self._model is None:
             super().keyPressEvent(event)
-            return
-        key = event.key()
-        direction = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}.get(Qt.Key(key))
+        elif key == Qt.Key.Key_Escape and self.gesturing:
+            self.give_up()
+        elif not (self._key_on_layer(key, event) if self._on_layers else self._key_on_cut(key, event)):
+            super().keyPressEvent(event)
+
+    def _key_on_cut(self, key: Qt.Key, event: QKeyEvent) -> bool:
+        assert self._model is not None
+        if self._active < 0:
+            return False
+        direction = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}.get(key)
         if direction is not None:
             by_module = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
             step = self._model.step_group if by_module else self._model.step
-            self._move_by_key(step(self._cuts, self._active, direction))
+            self._move_by_key(step(self._cuts, self._active, direction, self._pins))
         elif key in (Qt.Key.Key_Home, Qt.Key.Key_End):
             end = 0 if key == Qt.Key.Key_Home else len(self._model)
-            move = self._model.move(self._cuts, self._active, end)
+            move = self._model.move(self._cuts, self._active, end, self._pins)
             self._move_by_key(Move(move.cuts, None))
         elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            self.balanceRequested.emit()
+            self.placeRequested.emit(self._active)
+        elif key == Qt.Key.Key_Down:
+            self._go_to(self._cuts[self._active], 0)
         else:
-            super().keyPressEvent(event)
+            return False
+        return True
+
+    def _key_on_layer(self, key: Qt.Key, event: QKeyEvent) -> bool:
+        """Whether the key meant something for the layer or its node."""
+        assert self._model is not None
+        at, last = max(self._at, 0), len(self._model) - 1
+        node = self.node_of(at, self._lane)
+        step = {Qt.Key.Key_Left: -1, Qt.Key.Key_Up: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Down: 1}.get(key)
+        if step is not None and event.modifiers() & BY_NODE == BY_NODE:
+            if node:
+                self.nodeMoved.emit(node, step)
+                self._follow(node)
+        elif key in (Qt.Key.Key_Left, Qt.Key.Key_Right):
+            by_node = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+            self._pick(self._next_start(at, step or 1) if by_node else min(max(at + (step or 1), 0), last))
+        elif key in (Qt.Key.Key_Up, Qt.Key.Key_Down) and not self._pipeline:
+            self._go_to(at, min(max(self._lane + (step or 1), 0), len(self._nodes) - 1))
+        elif key == Qt.Key.Key_Up and self._cuts:
+            self._on_layers, self._active = False, max(self._active, 0)
+        elif key in (Qt.Key.Key_Home, Qt.Key.Key_End):
+            self._pick(0 if key == Qt.Key.Key_Home else last)
+        elif key == Qt.Key.Key_Delete and node:
+            self.nodeRemoved.emit(node)
+        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.ask_menu()
+        else:
+            return False
+        self._describe()
+        self.update()
+        return True
+
+    def _next_start(self, at: int, step: int) -> int:
+        """The next layer, in this direction, with which a stage begins."""
+        starts = [0, *self._cuts, len(self._model or ()) - 1]
+        beyond = [start for start in starts if (start > at if step > 0 else start < at)]
+        return at if not beyond else beyond[0] if step > 0 else beyond[-1]
+
+    def _follow(self, node: str) -> None:
+        """Stay with a node that changed its place."""
+        found = next((segment for segment in self.segments() if segment.node == node), None)
+        if found is not None:
+            inside = found.first <= self._at < found.last
+            self._go_to(self._at if inside else found.first, found.row)
+
+    def _pick(self, layer: int) -> None:
+        self._go_to(layer, self._lane)
+        self.layerPicked.emit(layer)
+
+    def _go_to(self, layer: int, lane: int) -> None:
+        self._at, self._lane, self._on_layers = layer, lane, True
+        self._describe()
+        self.update()
 
     def _move_by_key(self, move: Move) -> None:
         before = self._cuts
+        self._told = self.mapToGlobal(self.handle_position(self._active))
         self._take(move)
-        if before != self._cuts:
-            self.cutsChanged.emit(before, self._cuts)
-        place = self.mapToGlobal(self.handle_position(self._active))
-        QToolTip.showText(place, self._cut_words(self._active, move), self)
+        said = self.words_of_gesture()
+        after, self._move = self._cuts, None
+        self.gestureEnded.emit(before != after)
+        if before != after:
+            self.cutsChanged.emit(before, after)
+        self.tell(self.mapToGlobal(self.handle_position(self._active)), said)
 
     def focusNextPrevChild(self, forward: bool) -> bool:
         following = self._active + (1 if forward else -1)
-        if self.hasFocus() and 0 <= following < len(self._cuts):
+        if self.hasFocus() and not self._on_layers and 0 <= following < len(self._cuts):
             self._active = following
             self._describe()
             self.update()
@@ -351,10 +497,13 @@ class Ribbon(QWidget):
 
     def focusInEvent(self, event: QFocusEvent) -> None:
         super().focusInEvent(event)
-        if event.reason() == Qt.FocusReason.BacktabFocusReason:
-            self._active = len(self._cuts) - 1
-        elif event.reason() == Qt.FocusReason.TabFocusReason or self._active < 0:
+        if event.reason() in (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason) or self._active < 0:
             self._active = 0 if self._cuts else -1
+            if event.reason() == Qt.FocusReason.BacktabFocusReason:
+                self._active = len(self._cuts) - 1
+            if event.reason() != Qt.FocusReason.MouseFocusReason:
+                self._on_layers = not self._cuts
+            self._at = max(self._at, 0) if self._on_layers else self._at
         self._describe()
         self.update()
 
@@ -364,40 +513,55 @@ class Ribbon(QWidget):
 
     # ---------------------------------------------------------------- words
 
-    def _tell(self, event: QMouseEvent, html: str) -> None:
-        if html:
-            QToolTip.showText(event.globalPosition().toPoint() + QPoint(4, 12), html, self)
-        else:
-            QToolTip.hideText()
+    def words_of_gesture(self) -> str:
+        return self._cut_words(self._active, self._move) if 0 <= self._active < len(self._cuts) else ""
 
     def _layer_words(self, layer: int) -> str:
         assert self._model is not None
         segment = next((s for s in self.segments() if s.first <= layer < s.last), None) if self._pipeline else None
-        return words.layer_words(
+        text = words.layer_words(
             self._model, layer, timed=self._total is not None, node=segment.name if segment else ""
         )
+        kept = segment is not None and layer in dict(self._pins)
+        return f"{text}<br>{self.tr('kept there, wherever the cuts go')}" if kept else text
 
     def _cut_words(self, index: int, move: Move | None = None) -> str:
         """``move``: why it went no further belongs to the words."""
         assert self._model is not None
-        text = words.cut_words(self._model, index, self._cuts[index])
-        return f"{text}<br><b>{words.refusal_words(move.refusal)}</b>" if move is not None and move.refusal else text
+        lines = [words.cut_words(self._model, index, self._cuts[index])]
+        lines += [self._figure] if move is not None and self._figure else []
+        lines += [f"<b>{self._why_not(move)}</b>"] if move is not None and move.refusal else []
+        return "<br>".join(lines)
 
     def _describe(self) -> None:
         """What a screen reader says."""
         if self._model is None:
-            said = self.tr("No model")
+            self.describe(self.tr("No model"))
+        elif self._on_layers and 0 <= self._at < len(self._model):
+            self.describe(self._layer_said())
         elif not self._cuts:
-            said = self.tr("%n layer(s)", "", len(self._model)) + " · " + ", ".join(n.name for n in self._nodes)
+            names = ", ".join(node.name for node in self._nodes)
+            self.describe(self.tr("%n layer(s)", "", len(self._model)) + " · " + names)
         else:
             shown = max(self._active, 0)
-            said = self.tr("Cut {0} of {1}, before layer {2} ({3}), {4} cross. Left and Right move it.").format(
-                shown + 1,
-                len(self._cuts),
-                self._cuts[shown],
-                self._model.layers[self._cuts[shown]].name,
-                nbytes(self._model.crossing_bytes(self._cuts[shown])),
+            said = self.tr(
+                "Cut {0} of {1}, before layer {2} ({3}), {4} cross. Left and Right move it; Return has it placed; "
+                "Down goes to the layers."
             )
-        if said != self.accessibleDescription():
-            self.setAccessibleDescription(said)
-            QAccessible.updateAccessibility(QAccessibleEvent(self, QAccessible.Event.DescriptionChanged))
+            self.describe(
+                said.format(
+                    shown + 1,
+                    len(self._cuts),
+                    self._cuts[shown],
+                    self._model.layers[self._cuts[shown]].name,
+                    nbytes(self._model.crossing_bytes(self._cuts[shown])),
+                )
+            )
+
+    def _layer_said(self) -> str:
+        assert self._model is not None
+        node = self.node_of(self._at, self._lane)
+        name = self.look_of(node)[0] if node else ""
+        kept = self.tr(", kept there") if self._at in dict(self._pins) else ""
+        said = self.tr("Layer {0} of {1}, {2}, on {3}{4}. Delete leaves {3} out; Return opens a menu.")
+        return said.format(self._at + 1, len(self._model), self._model.layers[self._at].name, name, kept)

@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy as np
 from msgspec import Struct
 
+from gui.pins import Kept
+
 SLIVERS = 0.04
 COVERED = 0.5
 """Share of the line whose module must be known for modules to be shown."""
@@ -47,6 +49,7 @@ class Refusal(Enum):
 
     EMPTY_BEFORE = "the stage before it would have no layer"
     EMPTY_AFTER = "the stage after it would have no layer"
+    KEPT = "a layer that is kept on a node would come to another"
 
 
 class Move(Struct, frozen=True):
@@ -54,6 +57,8 @@ class Move(Struct, frozen=True):
 
     cuts: tuple[int, ...]
     refusal: Refusal | None
+    kept: int = -1
+    """The layer of a refusal KEPT."""
 
 
 class Band(Struct, frozen=True):
@@ -162,38 +167,41 @@ class RibbonModel:
     def stage_of(self, cuts: Sequence[int], layer: int) -> int:
         return bisect_right(list(cuts), layer)
 
-    def move(self, cuts: Sequence[int], index: int, position: int) -> Move:
-        """Pull cut ``index`` to ``position``: it stops where a stage next to it would become empty."""
+    def move(self, cuts: Sequence[int], index: int, position: int, pins: Kept = ()) -> Move:
+        """Pull cut ``index`` to ``position``: it stops where a stage next to it would become empty, or where one of
+        ``pins`` would leave its stage."""
         low = cuts[index - 1] if index > 0 else 0
         high = cuts[index + 1] if index + 1 < len(cuts) else len(self)
-        allowed = [p for p in self.positions if low < p < high]
+        before = max((layer for layer, stage in pins if stage <= index), default=-1)
+        after = min((layer for layer, stage in pins if stage > index), default=len(self))
+        allowed = [p for p in self.positions if low < p < high and before < p <= after]
         if not allowed:
             return Move(tuple(cuts), Refusal.EMPTY_AFTER if position > cuts[index] else Refusal.EMPTY_BEFORE)
-        refusal = None
-        if position < allowed[0]:
-            refusal = Refusal.EMPTY_BEFORE
-        elif position > allowed[-1]:
-            refusal = Refusal.EMPTY_AFTER
         target = min(allowed, key=lambda p: abs(p - position))
-        return Move((*cuts[:index], target, *cuts[index + 1 :]), refusal)
+        moved = (*cuts[:index], target, *cuts[index + 1 :])
+        if position < allowed[0]:
+            return Move(moved, Refusal.KEPT, before) if before > low else Move(moved, Refusal.EMPTY_BEFORE)
+        if position > allowed[-1]:
+            return Move(moved, Refusal.KEPT, after) if after < high - 1 else Move(moved, Refusal.EMPTY_AFTER)
+        return Move(moved, None)
 
-    def step(self, cuts: Sequence[int], index: int, steps: int) -> Move:
+    def step(self, cuts: Sequence[int], index: int, steps: int, pins: Kept = ()) -> Move:
         """Move cut ``index`` by so many legal positions; past the last one it stays and says why."""
         at = self.positions.index(self.nearest(cuts[index])) + steps
         if at < 0:
             return Move(tuple(cuts), Refusal.EMPTY_BEFORE)
         if at >= len(self.positions):
             return Move(tuple(cuts), Refusal.EMPTY_AFTER)
-        return self.move(cuts, index, self.positions[at])
+        return self.move(cuts, index, self.positions[at], pins)
 
-    def step_group(self, cuts: Sequence[int], index: int, direction: int) -> Move:
+    def step_group(self, cuts: Sequence[int], index: int, direction: int, pins: Kept = ()) -> Move:
         """Move cut ``index`` to the next place where another module begins; by one layer where there is none."""
         starts = [band.first for band in self.bands(max(self.depth, 1)) if 0 < band.first < len(self)]
         here = cuts[index]
         beyond = [p for p in starts if (p > here if direction > 0 else p < here)]
         if not beyond:
-            return self.step(cuts, index, direction)
-        return self.move(cuts, index, beyond[0] if direction > 0 else beyond[-1])
+            return self.step(cuts, index, direction, pins)
+        return self.move(cuts, index, beyond[0] if direction > 0 else beyond[-1], pins)
 
     def crossing_bytes(self, position: int) -> int:
         cut = self.crossings.get(position)

@@ -145,6 +145,7 @@ class RibbonPainter:
         self._text = QColor(tokens.text)
         self._muted = QColor(tokens.muted)
         self._accent = QColor(tokens.accent)
+        self._bad = QColor(tokens.bad)
         self._surface = QColor(tokens.surface)
         self._metrics = QFontMetricsF(painter.font())
 
@@ -241,6 +242,34 @@ class RibbonPainter:
         for row in range(g.rows):
             self._p.fillRect(QRectF(left, g.lane_top(row), max(1.0, right - left), g.lane_height), glow)
 
+    def cursor(self, layer: int, row: int, *, focused: bool) -> None:
+        """The layer that the keys are at."""
+        g = self._g
+        left, right = (g.x(float(self._model.edges[e])) for e in (layer, layer + 1))
+        top = g.lane_top(row) + g.lane_height - g.cells  # the caption above stays free
+        box = QRectF(left, top, max(3.0, right - left), g.cells)
+        self._p.setBrush(Qt.BrushStyle.NoBrush)
+        self._p.setPen(QPen(self._surface, 4))
+        self._p.drawRect(box)
+        self._p.setPen(QPen(self._accent if focused else self._text, 2))
+        self._p.drawRect(box)
+
+    def pin(self, layer: int) -> None:
+        """A layer that stays on its node: a pin stuck into its cell."""
+        g, p = self._g, self._p
+        x = g.x(float(self._model.edges[layer] + self._model.edges[layer + 1]) / 2)
+        foot = g.lane_top(0) + g.lane_height - 3
+        head = QPointF(x, foot - 14)
+        for colour, width in ((self._surface, 4.0), (self._text, 1.6)):
+            p.setPen(QPen(colour, width, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap))
+            p.drawLine(QLineF(x, head.y(), x, foot))
+        p.setPen(QPen(self._surface, 1.5))
+        p.setBrush(self._text)
+        p.drawEllipse(head, 4.6, 4.6)
+        p.setPen(Qt.PenStyle.NoPen)
+        p.setBrush(self._surface)
+        p.drawEllipse(head, 1.6, 1.6)
+
     def drop_target(self, segment: Segment) -> None:
         g = self._g
         left, right = (g.x(float(self._model.edges[e])) for e in (segment.first, segment.last))
@@ -251,8 +280,8 @@ class RibbonPainter:
 
     # ---------------------------------------------------------------- handles
 
-    def handles(self, cuts: Sequence[int], active: int, focused: bool) -> list[QRectF]:
-        """Draw the handles; returns the box of each pill, for hit tests."""
+    def handles(self, cuts: Sequence[int], active: int, focused: bool, *, barred: bool = False) -> list[QRectF]:
+        """Draw the handles; returns the box of each pill, for hit tests. ``barred``: the active one goes no further."""
         g = self._g
         xs = [g.x(float(self._model.edges[cut])) for cut in cuts]
         texts = [nbytes(self._model.crossing_bytes(cut)) for cut in cuts]
@@ -261,13 +290,14 @@ class RibbonPainter:
         boxes = []
         for i, (x, text, width, centre) in enumerate(zip(xs, texts, widths, centres, strict=True)):
             box = QRectF(centre - width / 2, g.pill_top, width, g.pill_height)
-            self._handle(x, box, text, active=i == active, ring=focused and i == active)
+            self._handle(x, box, text, active=i == active, ring=focused and i == active, barred=barred)
             boxes.append(box)
         return boxes
 
-    def _handle(self, x: float, box: QRectF, text: str, *, active: bool, ring: bool) -> None:
+    def _handle(self, x: float, box: QRectF, text: str, *, active: bool, ring: bool, barred: bool) -> None:
         p, g = self._p, self._g
-        colour = self._accent if active else self._text
+        lit = self._bad if barred else self._accent
+        colour = lit if active else self._text
         p.setPen(QPen(self._surface, 4))
         p.drawLine(QLineF(x, g.lanes_top - 1, x, g.lanes_bottom + 1))
         p.setPen(QPen(colour, 2))
@@ -281,9 +311,9 @@ class RibbonPainter:
         for dx in (-1.5, 1.5):
             p.drawLine(QLineF(x + dx, middle - 5, x + dx, middle + 5))
         p.setPen(QPen(colour, 2 if ring else 1))
-        p.setBrush(self._accent if active else self._surface)
+        p.setBrush(lit if active else self._surface)
         p.drawRoundedRect(box.adjusted(1, 1, -1, -1), box.height() / 2 - 1, box.height() / 2 - 1)
-        p.setPen(text_on(self._accent) if active else self._text)
+        p.setPen(text_on(lit) if active else self._text)
         p.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
 
     # ---------------------------------------------------------------- modules and time

@@ -8,7 +8,7 @@ from typing import Final
 from PySide6.QtCore import QCoreApplication
 
 from gui.widgets.formats import count
-from gui.widgets.ribbon_model import Refusal, RibbonModel
+from gui.widgets.ribbon_model import Move, Refusal, RibbonModel
 from gui.widgets.units import nbytes, percent, seconds
 
 TENSORS_NAMED: Final = 4
@@ -47,12 +47,14 @@ def cut_words(model: RibbonModel, index: int, position: int) -> str:
     return "<br>".join(lines)
 
 
-def refusal_words(refusal: Refusal | None) -> str:
-    """Why a cut goes no further; "" where nothing is refused."""
-    match refusal:
+def refusal_words(move: Move, model: RibbonModel, node: str = "") -> str:
+    """Why a cut goes no further; "" where nothing is refused. ``node``: on which a layer is kept."""
+    match move.refusal:
         case Refusal.EMPTY_BEFORE:
             return _tr("No further: the stage before this cut would have no layer.")
         case Refusal.EMPTY_AFTER:
             return _tr("No further: the stage after this cut would have no layer.")
+        case Refusal.KEPT:
+            return _tr("No further: {0} is kept on {1}.").format(model.layers[move.kept].name, node)
         case None:
             return ""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from msgspec import Struct
 from PySide6.QtCore import QRectF, QSize, Qt
-from PySide6.QtGui import QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QFontMetricsF, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QAbstractButton, QGridLayout, QLabel, QSizePolicy, QWidget
 
-from gui.theme import M, S, Theme
+from gui.theme import XS, M, S, Theme
 from gui.widgets.basics import ElidedLabel, Kind, Pill, column, label, row, set_look
 from gui.widgets.division_paint import Colour
 from gui.widgets.division_picture import DivisionPicture, Picture
 from gui.widgets.units import DASH
 
-WIDTH: Final = 276
-"""The least that a card needs."""
+WIDTH: Final = 18
+"""The least that a card needs, in heights of ordinary letters."""
 VERDICT_LINES: Final = 2
+FIGURES: Final = ("throughput", "latency", "memory", "efficiency")
 
 
 class CardFigures(Struct, frozen=True):
@@ -30,7 +32,10 @@ class CardFigures(Struct, frozen=True):
     verdict: str = ""
     kind: Kind = ""
     """Of the verdict: good, warn, bad or plain."""
-    best: bool = False
+    best: str = ""
+    """What it is the best at, in a word; "": it is not."""
+    stressed: str = "throughput"
+    """The one of FIGURES that the cards are ordered by."""
     able: bool = True
     """Whether the card can be chosen."""
 
@@ -49,12 +54,12 @@ class StrategyCard(QAbstractButton):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.setToolTip(text)
         self.picture = DivisionPicture()
-        self._best = Pill(self.tr("fastest"), "good")
+        self._best = Pill("", "good")
         self._title = label(title, "heading")
         self._text = ElidedLabel("small")
         self._text.setText(text)
-        self._throughput = label(DASH, "number")
-        self._values: dict[str, QLabel] = {"throughput": self._throughput}
+        self._values: dict[str, QLabel] = {name: label(DASH) for name in FIGURES}
+        self._throughput = self._values["throughput"]
         self._verdict = label("", "small", wrap=True)
         head = row(self._title, spacing=S)
         head.addWidget(self._text, 1)
@@ -62,11 +67,12 @@ class StrategyCard(QAbstractButton):
         above = QWidget()
         above.setLayout(head)
         above.setMinimumHeight(self._best.sizeHint().height())
-        whole = column(above, self.picture, self._figures(), self._verdict, spacing=S, margins=(M, M, M, S))
+        margins = (M - 2, S, M - 2, XS)
+        whole = column(above, self.picture, self._figures(), self._verdict, spacing=XS + 2, margins=margins)
         whole.setStretch(3, 1)
         self._verdict.setAlignment(Qt.AlignmentFlag.AlignTop)
         # Room for the longest verdict, so that nothing below moves under the mouse while a cut is dragged.
-        self._verdict.setMinimumHeight(VERDICT_LINES * self._verdict.fontMetrics().lineSpacing())
+        self._verdict.setMinimumHeight(VERDICT_LINES * ceil(QFontMetricsF(Theme.of().font()).height()))
         self._whole = whole
         self.setLayout(whole)
         for child in self.findChildren(QWidget):
@@ -77,23 +83,23 @@ class StrategyCard(QAbstractButton):
     def _figures(self) -> QGridLayout:
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(S)
+        grid.setHorizontalSpacing(XS)
         grid.setVerticalSpacing(0)
-        for place, (key, name, stretch) in enumerate(
+        for place, (key, name) in enumerate(
             (
-                ("throughput", self.tr("Items/s"), 4),
-                ("latency", self.tr("Latency"), 3),
-                ("memory", self.tr("Memory"), 3),
-                ("efficiency", self.tr("Efficiency"), 3),
+                ("throughput", self.tr("Items/s")),
+                ("latency", self.tr("Latency")),
+                ("memory", self.tr("Memory")),
+                ("efficiency", self.tr("Efficiency")),
             )
         ):
-            made = self._values.setdefault(key, label(DASH))
+            made = self._values[key]
             made.setAccessibleName(name)
             if key == "memory":
                 made.setToolTip(self.tr("The most that one node needs: weights, activations and the runtime"))
             grid.addWidget(label(name, "small"), 0, place)
             grid.addWidget(made, 1, place, Qt.AlignmentFlag.AlignBottom)
-            grid.setColumnStretch(place, stretch)
+            grid.setColumnStretch(place, 1)
         return grid
 
     def show_picture(self, picture: Picture | None, colour: Colour) -> None:
@@ -109,7 +115,9 @@ class StrategyCard(QAbstractButton):
         for key, value in self._values.items():
             if value.text() != getattr(figures, key):
                 value.setText(getattr(figures, key))
-        self._best.setVisible(figures.best)
+            set_look(value, "role", "stressed" if key == figures.stressed else "")
+        self._best.set(figures.best, "good")
+        self._best.setVisible(bool(figures.best))
         self._verdict.setText(figures.verdict)
         set_look(self._verdict, "role", figures.kind or "small")
         self.setEnabled(figures.able or self.isChecked())
@@ -124,10 +132,14 @@ class StrategyCard(QAbstractButton):
 
     def sizeHint(self) -> QSize:
         hint = self._whole.sizeHint()
-        return QSize(max(WIDTH, hint.width()), hint.height())
+        return QSize(max(self._least, hint.width()), hint.height())
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(WIDTH, self._whole.minimumSize().height())
+        return QSize(self._least, self._whole.minimumSize().height())
+
+    @property
+    def _least(self) -> int:
+        return WIDTH * Theme.of().base
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         theme = Theme.of()

@@ -7,6 +7,7 @@ tensors move, dashes travel along the links ten times a second; a hidden or quie
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, QTimer, Signal
@@ -34,6 +35,7 @@ from gui.shard_words import items_per_s, shards_words
 from gui.theme import L, M, S, Theme
 from gui.widgets import units
 from gui.widgets.division_model import link_bytes
+from gui.widgets.measured_words import link_words, links_words
 from gui.widgets.node_table import draw_pill
 from gui.widgets.states import state_meaning, state_word
 
@@ -130,6 +132,8 @@ class TopologyView(QWidget):
         bridge.nodeChanged.connect(self._mark)
         bridge.telemetryArrived.connect(self._mark)
         bridge.phaseChanged.connect(self._mark)
+        bridge.speedsChanged.connect(self._mark)
+        bridge.measurementsChanged.connect(self._mark)
         Theme.of().changed.connect(self.update)
 
     def sizeHint(self) -> QSize:
@@ -196,9 +200,12 @@ class TopologyView(QWidget):
         path = QPainterPath(start)
         path.cubicTo(start + QPointF(bend, 0), end - QPointF(bend, 0), end)
         away = node.state not in CONNECTED
+        measured = self._bridge.link_between("", node.id)
         words = [units.seconds(node.rtt_s)] if node.rtt_s is not None and not away else []
+        if measured is not None and not away:
+            words = [link_words(measured)]
         if rate > MOVING_BYTES_PER_S and not away:
-            words.append(units.bits_per_s(rate))
+            words.append(self.tr("now {0}").format(units.bits_per_s(rate)) if measured else units.bits_per_s(rate))
         text = state_word(node.state) if node.state is NodeState.LOST else "  ".join(words)
         return Link(path, self._link_colour(node), rate, text, path.pointAtPercent(0.66), away)
 
@@ -212,9 +219,13 @@ class TopologyView(QWidget):
         rate = self._rate(upper, lower) + self._rate(lower, upper)
         planned = self._planned()
         nbytes = planned.get((upper, lower), 0) + planned.get((lower, upper), 0)
-        text = self.tr("{0} a micro-batch").format(units.nbytes(nbytes)) if nbytes else ""
+        measured = self._bridge.link_between(upper, lower)
+        words = [link_words(measured)] if measured is not None else []
         if rate > MOVING_BYTES_PER_S:
-            text = units.bits_per_s(rate)
+            words.append(self.tr("now {0}").format(units.bits_per_s(rate)) if measured else units.bits_per_s(rate))
+        elif nbytes:
+            words.append(self.tr("{0} a micro-batch").format(units.nbytes(nbytes)))
+        text = "  ".join(words)
         between = [rect for rect in places.values() if rect.left() == a.left() and a.top() < rect.top() < b.top()]
         if a.left() == b.left() and between:
             out = 16.0 + 10.0 * len(between)
@@ -253,8 +264,14 @@ class TopologyView(QWidget):
         return self._ways().fed if self._bridge.deployment is not None else None
 
     def _between_nodes(self) -> list[tuple[str, str]]:
-        """Pairs of nodes that send one another tensors, each once."""
-        return list(self._ways().pairs) if self._bridge.deployment is not None else []
+        """Pairs of nodes that send one another tensors, each once; without a plan, neighbours with a measured link and
+        all measured links of the node that is selected."""
+        if self._bridge.deployment is not None:
+            return list(self._ways().pairs)
+        nodes = [node.id for node in self._bridge.nodes if node.state in CONNECTED]
+        pairs = [*pairwise(nodes), *((self._selected, node) for node in nodes if self._selected in nodes)]
+        sides = dict.fromkeys((min(one, other), max(one, other)) for one, other in pairs if one != other)
+        return [ends for ends in sides if self._bridge.link_between(*ends) is not None]
 
     def _ways(self) -> Ways:
         """Of the deployed plan; read off its routes once, not ten times a second."""
@@ -459,7 +476,7 @@ class TopologyView(QWidget):
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             node = self._bridge.node(self._at(QPointF(event.pos())))
             words = f"{node.name}: {state_meaning(node.state)} {node.reason}".strip() if node else ""
-            words = "\n".join([words, *self._sends(node)]) if node else ""
+            words = "\n".join([words, *links_words(self._bridge, node.id), *self._sends(node)]) if node else ""
             QToolTip.showText(event.globalPos(), words, self)
             return True
         return super().event(event)

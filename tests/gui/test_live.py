@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QPoint, Qt, QTimer
 from PySide6.QtWidgets import QApplication, QLabel
+from pytestqt.qtbot import QtBot
 
 from core.cluster.node import NodeState
 from core.plan.form import PlanRequest
 from gui.bridge import Bridge, Phase
 from gui.main_window import MainWindow
+from gui.pages.partition import PartitionPage
+from gui.widgets.node_ribbon import Spot
 
 Wait = Callable[..., None]
 LOST_SECONDS = 4.0
@@ -45,7 +50,7 @@ def own(bridge: Bridge) -> list[str]:
 
 def start(window: MainWindow, wait_for: Wait, count: int, limits: list[float] | None = None) -> None:
     bridge = window.bridge
-    bridge.start(local=count, cpu_limits=limits)
+    bridge.start(local=count, cpu_limits=limits, measure=False)
     wait_for(lambda: len(own(bridge)) == count and all(n in bridge.speeds for n in own(bridge)), 40)
 
 
@@ -170,6 +175,41 @@ def test_layers_divided_over_two_agents_give_the_right_answers(
 
 
 @pytest.mark.slow
+def test_the_automatic_plan_is_deployed_and_comes_back_from_its_file(
+    window: MainWindow, wait_for: Wait, errors: list[str], tmp_path: Path
+) -> None:
+    bridge = window.bridge
+    start(window, wait_for, 2, [1.0, 0.25])
+    bridge.openModel("digits-cnn")
+    wait_for(lambda: bridge.profile is not None, 40)
+    window.show_page("partition")
+    page = window.pages["partition"]
+    chooser = page._chooser  # type: ignore[attr-defined]
+    chooser.aim_bar.automatic.click()
+    wait_for(lambda: chooser.candidates.answer is not None and chooser.candidates.answer.choice is not None, 40)
+    best = chooser.candidates.answer.choice
+    assert chooser.aim_bar.words.text() == best.words
+    request = bridge.request
+    assert request is not None
+    assert (request.strategy, request.nodes) == (best.request.strategy, best.request.nodes)
+    page._deploy.click()  # type: ignore[attr-defined]
+    wait_for(lambda: bridge.phase is Phase.DEPLOYED or errors, 40)
+    assert errors == []
+    assert bridge.verification is not None
+    assert bridge.verification.passed
+    page._files.save(tmp_path / "best.json", request, bridge.prediction)  # type: ignore[attr-defined]
+    wait_for((tmp_path / "best.json").is_file)
+    other = "pipeline" if request.strategy != "pipeline" else "replicate"
+    page._cards[other].click()  # type: ignore[attr-defined]
+    assert page._deploy.text() == "Deploy changes"  # type: ignore[attr-defined]
+    page._files.load(tmp_path / "best.json", page._usable_nodes())  # type: ignore[attr-defined]
+    wait_for(lambda: bridge.request == request)
+    assert not page._deploy.isEnabled(), "what is shown is what is deployed"  # type: ignore[attr-defined]
+    bridge.release()
+    wait_for(lambda: bridge.phase is Phase.IDLE, 15)
+
+
+@pytest.mark.slow
 def test_plots_are_live_and_cheap(window: MainWindow, wait_for: Wait) -> None:
     """The GUI thread's own CPU time is looked at, which other work on the machine does not stretch."""
     start(window, wait_for, 3)
@@ -224,7 +264,56 @@ def test_limits_are_set_from_the_monitor_page(window: MainWindow, wait_for: Wait
 @pytest.mark.slow
 def test_closing_while_agents_start_and_a_model_opens_leaves_nothing(window: MainWindow, wait_for: Wait) -> None:
     bridge = window.bridge
-    bridge.start(local=2)
+    bridge.start(local=2, measure=False)
     bridge.openModel("digits-cnn")
     wait_for(lambda: bridge.cluster is not None, 20)
     window.close()
+
+
+@pytest.mark.slow
+def test_what_was_dragged_is_what_runs(window: MainWindow, qtbot: QtBot, wait_for: Wait, errors: list[str]) -> None:
+    """Shares and a kept layer, set with the mouse, reach the agents, and the outputs are the whole model's."""
+    bridge, left = window.bridge, Qt.MouseButton.LeftButton
+    window.resize(1200, 1400)
+    window.show_page("partition")
+    start(window, wait_for, 2)
+    bridge.openModel("digits-cnn")
+    page = cast(PartitionPage, window.pages["partition"])
+    wait_for(lambda: bridge.profile is not None, 40)
+    page.choose(PlanRequest("tensor", tuple(own(bridge)), 20))  # type: ignore[arg-type]
+    ribbon = page._division.ribbon
+    wait_for(lambda: ribbon.edges() and not bridge.outlines.busy and not page._plans.working, 20)
+    before, place = ribbon.percents, ribbon.edge_position(0)
+    begun = ribbon.mapToGlobal(place)
+    qtbot.mousePress(ribbon, left, pos=place)
+    for step in (4, 12, 20):
+        qtbot.mouseMove(ribbon, ribbon.mapFromGlobal(begun + QPoint(0, step)))
+    qtbot.mouseRelease(ribbon, left, pos=ribbon.mapFromGlobal(begun + QPoint(0, 20)))
+    assert bridge.request is not None
+    assert bridge.request.shares is not None
+    assert bridge.request.shares[0] > before[bridge.request.nodes[0]] / 100
+    deploy_shown(bridge, wait_for)
+    assert bridge.deployed_request is not None
+    assert bridge.deployed_request.shares == bridge.request.shares
+
+    page.choose(PlanRequest("pipeline", tuple(own(bridge)), 20, (5,)))  # type: ignore[arg-type]
+    cut = page._ribbon
+    wait_for(lambda: cut.cuts == (5,))
+    menu = page._edits.menu(Spot(layer=6, node=bridge.request.nodes[1]))
+    next(action for action in menu.actions() if action.text().startswith("Keep on ")).trigger()
+    assert bridge.request.pins == ((6, bridge.request.nodes[1]),)
+    deploy_shown(bridge, wait_for)
+    assert bridge.deployment is not None
+    assert bridge.deployment.plan.request.pins == bridge.request.pins
+    assert errors == []
+    bridge.release()
+    wait_for(lambda: bridge.phase is Phase.IDLE, 15)
+
+
+def deploy_shown(bridge: Bridge, wait_for: Wait) -> None:
+    """Deploy what the page asks for, and check that it was verified."""
+    asked = bridge.request
+    bridge.deploy()
+    wait_for(lambda: bridge.phase is Phase.DEPLOYED and bridge.deployed_request == asked, 40)
+    assert bridge.verification is not None
+    assert bridge.verification.passed

@@ -76,12 +76,6 @@ def prediction(throughput: float, alone: float, *nodes: str) -> Prediction:
     return Prediction(throughput, 0.02, parts, parts[0].node, 0.5, alone, parts[0].node)
 
 
-def test_the_simpler_strategy_wins_among_equals() -> None:
-    assert view.fastest_strategy({SINGLE: prediction(100, 100, "a"), PIPELINE: prediction(101, 100, "a")}) == SINGLE
-    assert view.fastest_strategy({SINGLE: prediction(100, 100, "a"), REPLICATE: prediction(190, 100, "a")}) == REPLICATE
-    assert view.fastest_strategy({SINGLE: None}) == ""
-
-
 # ---------------------------------------------------------------- the page
 
 
@@ -147,15 +141,15 @@ def test_a_dragged_cut_changes_predictions_at_once_and_the_plan_at_the_end(
     ribbon = ready._ribbon
     before = ribbon.cuts
     request = bridge.request
-    shown = ready._cards[PIPELINE]._throughput.text()
-    start = ribbon.handle_position(1)
+    shown = ready._chooser.plot.chosen
+    start = ribbon.handle_position(0)
     qtbot.mousePress(ribbon, Qt.MouseButton.LeftButton, pos=start)
-    target = ribbon.point_at(before[0] + 1)
+    target = ribbon.point_at(before[0] // 2)
     qtbot.mouseMove(ribbon, (start + target) / 2)
     qtbot.mouseMove(ribbon, target)
     assert ribbon.cuts != before
     assert bridge.request == request
-    assert ready._cards[PIPELINE]._throughput.text() != shown
+    assert ready._chooser.plot.chosen != shown
     qtbot.mouseRelease(ribbon, Qt.MouseButton.LeftButton, pos=target)
     assert bridge.request is not None
     assert bridge.request.cuts == ribbon.cuts
@@ -181,9 +175,9 @@ def test_steps_by_key_are_one_step_of_undo(qtbot: QtBot, ready: PartitionPage) -
 
 def test_balance_puts_cuts_back(qtbot: QtBot, ready: PartitionPage) -> None:
     balanced = ready._ribbon.cuts
-    ready._cuts_changed(balanced, (1, balanced[1]))
+    ready._ribbon.cutsChanged.emit(balanced, (1, balanced[1]))
     assert ready._ribbon.cuts == (1, balanced[1])
-    qtbot.mouseDClick(ready._ribbon, Qt.MouseButton.LeftButton, pos=ready._ribbon.point_at(6))
+    ready._balance.click()
     assert ready._ribbon.cuts == balanced
 
 

@@ -236,8 +236,9 @@ def test_keys_move_cuts_and_tab_goes_from_cut_to_cut(qtbot: QtBot) -> None:
     assert ribbon.cuts == (8, 19)
     with qtbot.waitSignal(ribbon.refused):
         qtbot.keyClick(ribbon, Qt.Key.Key_Right)
-    with qtbot.waitSignal(ribbon.balanceRequested):
+    with qtbot.waitSignal(ribbon.placeRequested) as placed:
         qtbot.keyClick(ribbon, Qt.Key.Key_Return)
+    assert placed.args == [1]
     qtbot.keyClick(ribbon, Qt.Key.Key_Tab)
     assert after.hasFocus()
     qtbot.keyClick(after, Qt.Key.Key_Backtab)
@@ -245,8 +246,11 @@ def test_keys_move_cuts_and_tab_goes_from_cut_to_cut(qtbot: QtBot) -> None:
     assert ribbon.active_cut == 1
 
 
-def test_double_click_asks_for_balanced_cuts(qtbot: QtBot, ribbon: Ribbon) -> None:
-    with qtbot.waitSignal(ribbon.balanceRequested):
+def test_double_click_has_one_cut_placed(qtbot: QtBot, ribbon: Ribbon) -> None:
+    with qtbot.waitSignal(ribbon.placeRequested) as placed:
+        qtbot.mouseDClick(ribbon, Qt.MouseButton.LeftButton, pos=ribbon.handle_position(1))
+    assert placed.args == [1]
+    with qtbot.assertNotEmitted(ribbon.placeRequested):
         qtbot.mouseDClick(ribbon, Qt.MouseButton.LeftButton, pos=ribbon.point_at(3))
 
 
@@ -269,7 +273,7 @@ def test_replicas_get_a_lane_each_and_no_handles(ribbon: Ribbon) -> None:
     assert ribbon.cuts == ()
     assert [(s.first, s.last, s.row) for s in ribbon.segments()] == [(0, 20, i) for i in range(5)]
     assert ribbon.height() > tall
-    assert ribbon.focusPolicy() is Qt.FocusPolicy.NoFocus
+    assert ribbon.focusPolicy() is Qt.FocusPolicy.StrongFocus, "its nodes can be left out by key"
 
 
 def test_three_thousand_layers_paint_fast(qtbot: QtBot) -> None:

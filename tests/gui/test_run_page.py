@@ -259,7 +259,7 @@ def test_from_partition_to_results(qtbot: QtBot, bridge: Bridge, wait_for: Wait,
     partition, run = window.pages["partition"], window.pages["run"]
     assert isinstance(partition, PartitionPage)
     assert isinstance(run, RunPage)
-    bridge.start(local=2)
+    bridge.start(local=2, measure=False)
     bridge.openModel("digits-cnn")
     wait_for(lambda: len(bridge.ready_nodes()) == 2 and bridge.profile is not None, 60)
     window.show_page("partition")

@@ -1,0 +1,64 @@
+"""What sets the pace of a plan, in words, and the best single change of it as a button."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from gui.theme import S
+from gui.widgets.basics import IconLabel, button, column, label, row
+
+if TYPE_CHECKING:
+    from core.plan.improving import Change
+
+MOST: Final = 2
+
+
+class Advice(QWidget):
+    """``taken`` is a Change that a person wants; hidden while no bottleneck is named."""
+
+    taken = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changes: tuple[Change, ...] = ()
+        self._icon = IconLabel("info", 16, "warn")
+        self.words = label("", "", wrap=True, selectable=True)
+        self.words.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        self.none = label(self.tr("No single change brings 1 %."), "small")
+        self.buttons = tuple(button("", partial(self._take, at), role="" if at else "primary") for at in range(MOST))
+        for made in self.buttons:
+            made.setAccessibleName(self.tr("The best change"))
+        said = row(self._icon, spacing=S)
+        said.addWidget(self.words, 1)
+        said.addWidget(self.none)
+        self._offers = QWidget()
+        self._offers.setLayout(row(*self.buttons, None, spacing=S))
+        self.setLayout(column(said, self._offers, spacing=S))
+        self.show_changes(None)
+        self.hide()
+
+    def show_bottleneck(self, words: str) -> None:
+        """``words`` without a full stop; "" when there is nothing to say."""
+        self.words.setText(self.tr("Bottleneck: {0}.").format(words) if words else "")
+        self.setVisible(bool(words))
+
+    def show_changes(self, changes: Sequence[Change] | None) -> None:
+        """None: not known yet."""
+        self._changes = tuple(changes or ())[:MOST]
+        self.none.setVisible(changes is not None and not self._changes)
+        self._offers.setVisible(bool(self._changes))
+        for at, made in enumerate(self.buttons):
+            made.setVisible(at < len(self._changes))
+            if at < len(self._changes):
+                made.setText(self._changes[at].words)
+                made.setAccessibleName(self._changes[at].words)
+                made.setToolTip(self.tr("Change the plan so; it can be undone"))
+
+    def _take(self, at: int) -> None:
+        if at < len(self._changes):
+            self.taken.emit(self._changes[at])

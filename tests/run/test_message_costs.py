@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from core.cost.kept_messages import keep_message_costs, kept_message_costs
+from core.cost.messages import MessageCosts
+from core.run.message_costs import LARGE, NUMBER_BYTES, SMALL, Taken, measured_message_costs, message_costs
+
+
+def test_they_are_worked_out_from_what_both_ends_spend() -> None:
+    """A message 50 us and a byte 1 ns at each end, a run 20 us, a way 10 us."""
+    known = MessageCosts(50e-6, 1e-9, 10e-6, 20e-6)
+
+    def taken(numbers: int) -> Taken:
+        ends = known.handling_seconds(2, NUMBER_BYTES * (numbers + SMALL))
+        return Taken(ends, ends + known.run_s)
+
+    small = taken(SMALL)
+    found = message_costs(small, taken(LARGE), small.client + small.agent + 2 * known.hop_s)
+    assert found.message_s == pytest.approx(known.message_s)
+    assert found.byte_s == pytest.approx(known.byte_s)
+    assert found.hop_s == pytest.approx(known.hop_s)
+    assert found.run_s == pytest.approx(known.run_s)
+
+
+def test_noise_gives_no_negative_costs() -> None:
+    found = message_costs(Taken(1e-4, 0.5e-4), Taken(0.9e-4, 0.5e-4), 1e-5)
+    assert min(found.message_s, found.byte_s, found.hop_s, found.run_s) >= 0
+
+
+def test_this_machine_is_measured_once() -> None:
+    found = measured_message_costs()
+    assert 1e-6 < found.message_s < 0.1
+    assert 1e-11 < found.byte_s < 1e-6
+    assert kept_message_costs() == found == measured_message_costs()
+    other = MessageCosts(message_s=1.0)
+    keep_message_costs(other)
+    assert measured_message_costs() == other
+    keep_message_costs(found)

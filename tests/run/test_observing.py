@@ -1,0 +1,176 @@
+"""What nodes are seen to do, beside what was predicted, and what that makes of their speeds."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from core.cost.types import Machine, NodePrediction, Prediction
+from core.plan.form import NodeId, Plan, PlanRequest, Sha256, Shard, ShardId
+from core.run.calibration import Calibration, changes_of, factors_for
+from core.run.calibrations import CalibrationStore
+from core.run.comparing import Beside, compare
+from core.run.observing import Observation, Observer
+from core.wire.messages import Execution, ShardLoad, Telemetry
+
+A, B = NodeId("a"), NodeId("b")
+MODEL = Sha256("m" * 64)
+
+
+def plan_of(shards: dict[NodeId, int]) -> Plan:
+    """So many shards on each node, one after another."""
+    nodes = [node for node, count in shards.items() for _ in range(count)]
+    made = [Shard(ShardId(at), node, str(at), 0, 0, 0, MODEL, 1, (), (), (), 0) for at, node in enumerate(nodes)]
+    return Plan(MODEL, "model", PlanRequest("pipeline", tuple(shards), 4), tuple(made), ())
+
+
+def telemetry(
+    when: float,
+    busy: dict[int, float],
+    runs: list[tuple[int, float]],
+    *,
+    sent: int = 0,
+    received: int = 0,
+    cores: float = 1.0,
+    deployment: str = "d",
+) -> Telemetry:
+    return Telemetry(
+        time=when,
+        cpu=0.5,
+        cpu_per_core=(0.5,),
+        process_cpu=cores,
+        memory_used=0,
+        memory_total=1,
+        process_memory=1000 + sent,
+        net_sent_per_s=0,
+        net_received_per_s=0,
+        data_sent=sent,
+        data_received=received,
+        temperature=None,
+        power=None,
+        queue=1,
+        shards=tuple(ShardLoad(ShardId(shard), "", share, 0.0, 0) for shard, share in busy.items()),
+        executions=tuple(Execution(ShardId(shard), 0, when, seconds) for shard, seconds in runs),
+        deployment=deployment,
+        owner="",
+    )
+
+
+def watched(observer: Observer, node: NodeId = A, *, cores: float = 1.0, sent_each: int = 500) -> None:
+    """Two seconds in which shards 0 and 1 run 20 times a second, for 10 and 20 ms: 60 % busy."""
+    observer.take(node, telemetry(0.0, {}, []))
+    for step in range(1, 11):
+        observer.take(
+            node,
+            telemetry(
+                0.2 * step,
+                {0: 0.2, 1: 0.4},
+                [(0, 0.010), (1, 0.020)] * 4,
+                sent=4 * sent_each * step,
+                received=4 * 300 * step,
+                cores=cores,
+            ),
+        )
+
+
+def test_what_a_node_does_for_each_micro_batch() -> None:
+    observer = Observer(plan_of({A: 2, B: 1}), "d", {A: Machine("x", 4)})
+    watched(observer)
+    found = observer.observations()
+    assert set(found) == {A}, "nothing is said of a node that was not heard"
+    seen = found[A]
+    assert seen.compute_s == pytest.approx(0.030)
+    assert seen.share == pytest.approx(0.6)
+    assert seen.wait == pytest.approx(0.4)
+    assert seen.cycle_s == pytest.approx(0.05)
+    assert seen.sent_bytes == pytest.approx(500)
+    assert seen.received_bytes == pytest.approx(300)
+    assert seen.memory_bytes == 1000 + 4 * 500 * 10
+    assert seen.held == 1.0
+
+
+def test_the_rest_of_a_cpu_limit_belongs_to_computing() -> None:
+    observer = Observer(plan_of({A: 2}), "d", {A: Machine("x", 4, cpu_limit=0.8)})
+    watched(observer)
+    seen = observer.observations()[A]
+    assert seen.compute_s == pytest.approx(0.030 / 0.8)
+    assert seen.share == pytest.approx(0.6 / 0.8)
+
+
+def test_other_deployments_idle_times_and_new_starts_do_not_count() -> None:
+    observer = Observer(plan_of({A: 2}), "d", {})
+    watched(observer)
+    observer.take(A, telemetry(9.0, {0: 1.0, 1: 1.0}, [(0, 9.0)], sent=10**9, deployment="other"))
+    observer.take(A, telemetry(20.0, {0: 0.0, 1: 0.0}, [], sent=20_000))
+    assert observer.observations()[A].seconds == pytest.approx(2.0)
+    observer.start()
+    assert observer.observations() == {}
+    observer.take(A, telemetry(30.0, {0: 0.5}, [(0, 0.01)] * 9, sent=99))
+    observer.take(A, telemetry(30.2, {0: 0.5}, [(0, 0.01)] * 9, sent=100))
+    assert observer.observations() == {}, "one of its shards has not run yet"
+
+
+def prediction(*nodes: tuple[NodeId, float, float]) -> Prediction:
+    """(node, compute seconds, share)."""
+    made = tuple(
+        NodePrediction(node, compute, 1, 1, 2000, 400, share, received_bytes=300, period_s=compute / share)
+        for node, compute, share in nodes
+    )
+    return Prediction(100.0, 0.05, made, made[0].node, 0.5, 80.0, made[0].node)
+
+
+def seen_of(node: NodeId, compute: float, *, held: float = 1.0) -> Observation:
+    return Observation(node, compute, 0.9, 500, 300, 1500, held, 3.0)
+
+
+def test_measured_stands_beside_predicted_with_its_error() -> None:
+    found = compare(prediction((A, 0.02, 1.0), (B, 0.01, 0.5)), {A: seen_of(A, 0.03)}, 90.0, None)
+    assert found.throughput.error == pytest.approx(-0.1)
+    assert found.latency_s == Beside(0.05)
+    assert found.latency_s.error is None
+    first, second = found.nodes
+    assert first.compute_s.error == pytest.approx(0.5)
+    assert first.sent_bytes.error == pytest.approx(0.25)
+    assert first.memory_bytes.error == pytest.approx(-0.25)
+    assert first.wait.difference == pytest.approx(0.1)
+    assert second.wait.predicted == pytest.approx(0.5)
+    assert second.compute_s.measured is None
+
+
+def test_speeds_follow_what_was_measured() -> None:
+    told = prediction((A, 0.02, 1.0), (B, 0.01, 0.5))
+    found = changes_of(told, {A: seen_of(A, 0.04), B: seen_of(B, 0.01005)}, {A: 1.2, B: 0.7})
+    (change,) = found
+    assert (change.node, change.before, change.after) == (A, 1.2, pytest.approx(0.6))
+
+
+def test_only_foretold_waiting_for_cores_is_taken_off() -> None:
+    crowded = prediction((A, 0.02, 0.6), (B, 0.01, 0.3))
+    (change,) = changes_of(crowded, {A: seen_of(A, 0.05, held=0.5)}, {A: 1.0})
+    assert change.measured_s == pytest.approx(0.03), "as far as it was foretold"
+    (change,) = changes_of(crowded, {A: seen_of(A, 0.05, held=0.9)}, {A: 1.0})
+    assert change.measured_s == pytest.approx(0.045), "as far as it happened"
+    (change,) = changes_of(prediction((A, 0.02, 1.0)), {A: seen_of(A, 0.05, held=0.5)}, {A: 1.0})
+    assert change.measured_s == pytest.approx(0.05)
+
+
+def test_a_measurement_of_something_else_changes_nothing() -> None:
+    assert changes_of(prediction((A, 0.02, 1.0)), {A: seen_of(A, 2.0)}, {A: 1.0}) == ()
+
+
+def test_calibrations_are_kept_and_a_damaged_file_is_empty(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "calibrations.json"
+    store = CalibrationStore(path)
+    assert store.all() == ()
+    kept = Calibration(A, MODEL, 0.8, 1.0, 3.0)
+    store.save([kept])
+    assert CalibrationStore(path).factors(MODEL) == {A: 0.8}
+    assert factors_for(Sha256("x" * 64), store.all()) == {}
+    path.write_text('[{"node": "a"')
+    with caplog.at_level(logging.WARNING):
+        assert store.all() == ()
+    assert "calibrations.json" in caplog.text
+    store.save([kept])
+    assert store.all() == (kept,)
