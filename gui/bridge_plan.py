@@ -76,7 +76,8 @@ class PlanBridge(NodesBridge):
         self._opening = 0
         self._profiling: threading.Event | None = None
         self._profile_done = 0.0
-        self._profile_soon = self._timer(PROFILE_DELAY_MS, self._start_profile)
+        self._profiling_batch = 0
+        self._profile_soon = self._timer(PROFILE_DELAY_MS, self._profile_if_unknown)
         self.outlines = Outlines(self.tasks, self)
         self.outlines.changed.connect(self._predict)
         self.speedsChanged.connect(self._predict)
@@ -161,7 +162,7 @@ class PlanBridge(NodesBridge):
         if model is not self.model:
             return
         if mark is None or mark.process == os.getpid():
-            self._start_profile()
+            self._profile_if_unknown()
         self._show_mark(mark)
 
     def _show_mark(self, mark: ProfileMark | None) -> None:
@@ -189,6 +190,14 @@ class PlanBridge(NodesBridge):
         """Whether the layers are being timed."""
         return self._profiling is not None
 
+    def _profile_if_unknown(self) -> None:
+        """What is known, under way, or left to a person is not timed again."""
+        batch = self.micro_batch()
+        known = self.profile is not None and self.profile.batch == batch
+        marked = self.profile_mark is not None and self.profile_mark.batch == batch
+        if not (known or marked or (self.profiling and self._profiling_batch == batch)):
+            self._start_profile()
+
     def _start_profile(self) -> None:
         if self.model is None:
             return
@@ -199,6 +208,7 @@ class PlanBridge(NodesBridge):
         model, batch = self.model, self.micro_batch()
         if batch is None:
             return
+        self._profiling_batch = batch
         self._activity("profile", self.tr("Timing the layers of {0}").format(model.name), 0.0)
         self.tasks.start(
             partial(work.profile_model, model, batch, partial(self._profile_share, cancel), cancel),

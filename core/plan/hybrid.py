@@ -30,6 +30,7 @@ from core.plan.form import NodeId, PlanRequest
 from core.plan.group import GroupProgram, divide
 from core.plan.inferring import with_all_types
 from core.plan.layouts import Group
+from core.plan.levels import check_busy, leaf_works, needed_operators
 from core.plan.nesting import LayerKind, LeafNode, Node, connect, group_node, stage_node
 from core.plan.outline import Leaf, Partition, Transfer
 from core.plan.overlaps import overlaps
@@ -41,8 +42,8 @@ from core.plan.replicate import replicate
 from core.plan.search import Step, search
 from core.plan.strategy_text import PIPELINE, REPLICATE, SPATIAL, TENSOR, Level, parse_strategy
 
-_EARLIER: Final = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Parts of the balanced cuts that are tried, one after the other."""
+_MOVES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Parts of the way to the model's beginning, then to its end, by which balanced cuts are moved until they can be."""
 TYPICAL_BYTES: Final = 1 << 16
 """Of an exchange, to tell near nodes from far ones."""
 _ROUNDED: Final = 1e-6
@@ -140,9 +141,7 @@ class _Nesting:
             own = nodes[replica * size : (replica + 1) * size]
             key = (tuple(self._speed(node) for node in own), self._shares_of(own), self._ways.look(own))
             if key not in built:
-                root = self._root(own, levels)
-                joined = connect(root, [value.name or "" for value in self._model.ir.graph.outputs])
-                built[key] = _Replica(root.leaves(), [leaf.program.finished() for leaf in root.leaves()], joined)
+                built[key] = self._replica(own, levels)
             found = built[key]
             first = len(leaves)
             leaves += [
@@ -181,19 +180,24 @@ class _Nesting:
 
     # ------------------------------------------------------------ levels
 
-    def _root(self, nodes: Sequence[NodeId], levels: Sequence[Level]) -> Node:
+    def _replica(self, nodes: Sequence[NodeId], levels: Sequence[Level]) -> _Replica:
         graph = layer_graph(self._model)
         batch = self._request.micro_batch
         program = program_of(self._model, graph, whole(graph), batch, pinned=self._pinned)
         if levels and levels[0].kind == PIPELINE:
             return self._model_stages(nodes, levels)
-        return self._node(program, nodes, levels, 0, 0, "whole model", frozenset(program.outputs))
+        return self._joined(self._node(program, nodes, levels, 0, 0, "whole model", frozenset(program.outputs)))
 
-    def _model_stages(self, nodes: Sequence[NodeId], levels: Sequence[Level]) -> Node:
-        """The outermost pipeline cuts the model where a plain pipeline would, or earlier, where a stage could not be
-        divided further otherwise (a classifier has no rows)."""
+    def _joined(self, root: Node) -> _Replica:
+        joined = connect(root, [value.name or "" for value in self._model.ir.graph.outputs])
+        leaves = root.leaves()
+        return _Replica(leaves, [leaf.program.finished() for leaf in leaves], joined)
+
+    def _model_stages(self, nodes: Sequence[NodeId], levels: Sequence[Level]) -> _Replica:
+        """The outermost pipeline cuts the model where a plain pipeline would, or earlier or later, where a stage
+        could not be divided further otherwise (a classifier has no rows), or had too little for all its nodes."""
         if self._cuts is not None or self._request.cuts is not None:
-            return self._stages_at(self._cuts or self._request.cuts or (), nodes, levels)
+            return self._joined(self._stages_at(self._cuts or self._request.cuts or (), nodes, levels))
         count = levels[0].count
         size = len(nodes) // count
         speeds = [sum(map(self._speed, nodes[i * size : (i + 1) * size])) for i in range(count)]
@@ -204,20 +208,23 @@ class _Nesting:
         )
         refused: PlanError | None = None
         done = len(self._steps)
-        for factor in _EARLIER:
-            cuts = tuple(int(cut * factor) for cut in balanced)
+        layers = len(layer_graph(self._model).needs)
+        earlier = [tuple(round(cut * (1 - part)) for cut in balanced) for part in _MOVES]
+        later = [tuple(round(cut + (layers - cut) * part) for cut in balanced) for part in _MOVES]
+        for cuts in (balanced, *earlier, *later):
             try:
-                found = self._stages_at(cuts, nodes, levels)
+                found = self._joined(self._stages_at(cuts, nodes, levels))
+                _check_busy(found)
             except PlanError as error:
                 refused = refused or error
                 del self._steps[done:]
+                self._cuts = None
                 continue
             if refused is not None:
-                where = ", ".join(str(cut) for cut in cuts)
-                self._moved = (f"The model is cut after layer {where}, earlier than is balanced. {refused.message}",)
+                where, moved = ", ".join(str(cut) for cut in cuts), "earlier" if cuts < balanced else "later"
+                self._moved = (f"The model is cut after layer {where}, {moved} than is balanced. {refused.message}",)
             return found
-        assert refused is not None
-        raise refused
+        return self._joined(self._stages_at(balanced, nodes, levels))  # what is wrong is told where it shows
 
     def _stages_at(self, cuts: Sequence[int], nodes: Sequence[NodeId], levels: Sequence[Level]) -> Node:
         graph = layer_graph(self._model)
@@ -335,6 +342,16 @@ class _Nesting:
             f"{len(self._request.nodes)} nodes. {why}.",
             hint="Use the other axis, or none." if axis is not None else "Use pipeline or replicate, or fewer nodes.",
         )
+
+
+def _check_busy(built: _Replica) -> None:
+    """PlanError where a node would have nothing to do."""
+    leaves = [
+        Leaf(leaf.node, program, leaf.path, 0, leaf.stage, leaf.rank)
+        for leaf, program in zip(built.leaves, built.programs, strict=True)
+    ]
+    works = leaf_works(leaves, built.transfers)
+    check_busy(works, needed_operators(works, built.transfers)[0])
 
 
 def _shares_out(level: Level) -> bool:

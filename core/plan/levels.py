@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final
 
+from core.errors import PlanError
 from core.plan.blobs import BLOB_DTYPES
 from core.plan.extract import CHANCE
 from core.plan.outline import OUTSIDE, Leaf, Transfer
@@ -154,6 +155,33 @@ class LeafWork:
             self.reads[i] = tuple(reads)
             if repeats:
                 self.repeats[i] = frozenset(repeats)
+
+
+def leaf_works(leaves: Sequence[Leaf], transfers: Sequence[Transfer]) -> list[LeafWork]:
+    """The leaves, with what brings their inputs. ValueError where an input comes twice."""
+    works = [LeafWork(leaf) for leaf in leaves]
+    for index, transfer in enumerate(transfers):
+        if transfer.target != OUTSIDE and transfer.name in works[transfer.target].feed:
+            raise ValueError(f"{transfer.name!r} comes to {leaves[transfer.target].label!r} twice")
+        if transfer.target != OUTSIDE:
+            works[transfer.target].feed[transfer.name] = index
+    return works
+
+
+def check_busy(works: Sequence[LeafWork], alive: Sequence[set[int]]) -> None:
+    """PlanError where a leaf has none of the operators that are ``alive``."""
+    for work, needed in zip(works, alive, strict=True):
+        if not needed:
+            raise _idle(work.leaf, [one.leaf for one in works])
+
+
+def _idle(leaf: Leaf, leaves: Sequence[Leaf]) -> PlanError:
+    stage = f"Stage {leaf.stage + 1}" if len({one.stage for one in leaves}) > 1 else ""
+    rank = f"rank {leaf.rank + 1}" if len({one.rank for one in leaves}) > 1 else ""
+    who = ", ".join(filter(None, (stage, rank))) or "A node"
+    return PlanError(
+        f"{who[0].upper()}{who[1:]} would have nothing to do: nobody needs its results.", hint="Use fewer nodes."
+    )
 
 
 def needed_operators(works: Sequence[LeafWork], transfers: Sequence[Transfer]) -> tuple[list[set[int]], list[bool]]:

@@ -16,11 +16,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.division import Exchange
 from core.plan.form import CLIENT, NodeId, PlanRequest, Route, ShardId, Slice
-from core.plan.levels import LeafWork, components, levels, needed_operators
+from core.plan.levels import LeafWork, check_busy, components, leaf_works, levels, needed_operators
 from core.plan.outline import OUTSIDE, Leaf, Outline, Part, Partition, Transfer
 from core.plan.passing import identity, passed_name
 from core.plan.program import Op, Program, TensorType
@@ -131,12 +130,7 @@ class _Scheduler:
         self._batch = request.micro_batch
         self._macs = [layer.macs for layer in model.layers(request.micro_batch)]
         self._transfers = transfers
-        self._works = [LeafWork(leaf) for leaf in leaves]
-        for index, transfer in enumerate(transfers):
-            if transfer.target != OUTSIDE and transfer.name in self._works[transfer.target].feed:
-                raise ValueError(f"{transfer.name!r} comes to {leaves[transfer.target].label!r} twice")
-            if transfer.target != OUTSIDE:
-                self._works[transfer.target].feed[transfer.name] = index
+        self._works = leaf_works(leaves, transfers)
         self._pieces: list[_Piece] = []
         self._maker: list[dict[str, int]] = [{} for _ in leaves]
         """Per leaf: the piece that makes a value."""
@@ -156,9 +150,8 @@ class _Scheduler:
                     sent[transfer.source].add(name)
                     if component[transfer.source] == component[transfer.target]:
                         awaited[transfer.source].add(name)
+        check_busy(self._works, alive)
         for place, work in enumerate(self._works):
-            if not alive[place]:
-                raise self._idle(work.leaf)
             work.arrange(alive[place], exported[place])
         for place, found in enumerate(levels(self._works, self._transfers, component)):
             for units in self._divided(self._works[place], found, sent[place], awaited[place]):
@@ -170,15 +163,6 @@ class _Scheduler:
             tuple(self._finished(piece, alone=counts[piece.leaf] == 1) for piece in self._pieces),
             tuple(self._ways),
             tuple((index, sizes[index]) for index, is_used in enumerate(used) if is_used),
-        )
-
-    def _idle(self, leaf: Leaf) -> PlanError:
-        leaves = [work.leaf for work in self._works]
-        stage = f"Stage {leaf.stage + 1}" if len({one.stage for one in leaves}) > 1 else ""
-        rank = f"rank {leaf.rank + 1}" if len({one.rank for one in leaves}) > 1 else ""
-        who = ", ".join(filter(None, (stage, rank))) or "A node"
-        return PlanError(
-            f"{who[0].upper()}{who[1:]} would have nothing to do: nobody needs its results.", hint="Use fewer nodes."
         )
 
     # ------------------------------------------------------------ units into pieces

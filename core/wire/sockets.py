@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Buffer = bytes | memoryview | np.ndarray
 
+TRANSPORT: Final = f"libzmq {zmq.zmq_version()}"
+"""What carries the bytes, with its version."""
 DEFAULT_HWM: Final = 256
 """Messages that a socket holds for one peer before it refuses more."""
 MAX_MESSAGE: Final = 1 << 31

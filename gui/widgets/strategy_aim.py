@@ -57,6 +57,10 @@ class AimBar(QWidget):
         self.progress.setRange(0, 1000)
         self.progress.setAccessibleName(tr("Search for the best plan"))
         self.cancel = button(tr("Cancel"), self.stopped.emit, role="flat")
+        for tool in (self.progress, self.cancel):  # the cards below must not move when a search ends
+            policy = tool.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            tool.setSizePolicy(policy)
         self.words = label("", "small", wrap=True, selectable=True)
         # Room for two lines, so that the cards stay where they are.
         self.words.setMinimumHeight(2 * ceil(QFontMetricsF(Theme.of().font()).height()))

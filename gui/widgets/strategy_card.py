@@ -83,7 +83,7 @@ class StrategyCard(QAbstractButton):
     def _figures(self) -> QGridLayout:
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(XS)
+        grid.setHorizontalSpacing(S)
         grid.setVerticalSpacing(0)
         for place, (key, name) in enumerate(
             (

@@ -14,7 +14,6 @@ from agent.probes import LONGEST, Probes
 from core.cost.speed import memory_kernel
 from core.plan.form import NodeId
 from core.wire.frames import encode_header
-from core.wire.keys import new_keys
 from core.wire.messages import (
     CloseProbe,
     DataHeader,
@@ -33,7 +32,7 @@ from core.wire.probing import LARGEST
 from core.wire.trust import TrustStore
 from tests.agent.driver import AgentProcess, Data, Workstation, reserve
 
-DESK, PEER, STRANGER = (new_keys().public for _ in range(3))
+DESK, PEER, STRANGER = "d" * 40, "p" * 40, "s" * 40
 KERNEL = memory_kernel(1 << 16)
 Start = Callable[..., AgentProcess]
 NewStation = Callable[..., Workstation]

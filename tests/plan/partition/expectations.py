@@ -31,11 +31,11 @@ REFUSED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
     },
     "lstm": {
-        RECURRENT: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial", "pipeline > replicate"),
+        RECURRENT: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial"),
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
     },
     "rnn": {
-        RECURRENT: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial", "pipeline > replicate"),
+        RECURRENT: ("spatial 2", "spatial 3", "spatial 4", "pipeline > spatial"),
         NO_COLUMNS: ("spatial 2 columns", "spatial 3 columns"),
     },
     "bert-base": {
