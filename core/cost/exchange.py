@@ -116,10 +116,10 @@ def cheapest_all_reduce(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> A
 def is_added_outside(nbytes: int, ranks: int, link: LinkCost = MEASURED) -> bool:
     """Whether the terms of a result, of ``nbytes`` each, are better added up by the client than by a rank.
 
-    That spares one hop, from the rank whose term came last to the one that adds; the client gets all terms instead of
-    one sum.
+    That spares the way of the last term to the rank that adds; the client takes all terms in instead of one sum.
     """
-    return (ranks - 1) * nbytes * (2 * link.byte_s + link.wire_byte_s) <= link.hop_s
+    more = (ranks - 1) * (link.message_s + nbytes * (link.byte_s + link.wire_byte_s))
+    return more <= fetch_seconds(nbytes, link)
 
 
 def halo_seconds(nbytes: int, link: LinkCost = MEASURED, *, neighbours: int = 2) -> float:

@@ -5,27 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, Signal
+from PySide6.QtCore import QModelIndex, Qt, Signal
 from PySide6.QtGui import QBrush, QFont
 from PySide6.QtWidgets import QHeaderView, QTableView, QWidget
 
 from gui.bench import Line, fastest
 from gui.theme import Theme
 from gui.widgets import units
-from gui.widgets.node_table import prepare_table
+from gui.widgets.tables import RIGHT, Column, Index, TableModel, prepare_table
 
-Index = QModelIndex | QPersistentModelIndex
 STRATEGY, RATE, PREDICTED, ERROR, LATENCY, SPEEDUP, EFFICIENCY, NODES = range(8)
-NUMBERS: Final = frozenset({RATE, PREDICTED, ERROR, LATENCY, SPEEDUP, EFFICIENCY})
 NEAR: Final = 0.10
 FAR: Final = 0.25
 
 
-class BenchTableModel(QAbstractTableModel):
+class BenchTableModel(TableModel):
     """Rows are strategies in the order in which they were run."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        tr = self.tr
+        self.columns = (
+            Column(tr("Strategy")),
+            Column(tr("Items/s"), number=True),
+            Column(tr("Predicted"), number=True),
+            Column(
+                tr("Error"),
+                number=True,
+                tip=tr("Measured against predicted items/s: −10 % is a tenth less than predicted"),
+            ),
+            Column(tr("Latency p50"), number=True, tip=tr("Median under load; a micro-batch also waits for others")),
+            Column(tr("Speed-up"), number=True, tip=tr("Against one node alone, measured")),
+            Column(tr("Efficiency"), number=True, tip=tr("Against the sum of what each node would do alone")),
+            Column(tr("Nodes")),
+        )
         self.lines: tuple[Line, ...] = ()
         self._fastest = ""
 
@@ -42,45 +55,17 @@ class BenchTableModel(QAbstractTableModel):
         if lines:
             self.dataChanged.emit(self.index(0, 0), self.index(len(lines) - 1, NODES))
 
-    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
-        return 0 if parent.isValid() else len(self.lines)
-
-    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
-        return 0 if parent.isValid() else NODES + 1
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        if orientation is not Qt.Orientation.Horizontal:
-            return None
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            side = Qt.AlignmentFlag.AlignRight if section in NUMBERS else Qt.AlignmentFlag.AlignLeft
-            return side | Qt.AlignmentFlag.AlignVCenter
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return {
-                ERROR: self.tr("Measured against predicted items/s: −10 % is a tenth less than predicted"),
-                LATENCY: self.tr("Median under load; a micro-batch also waits for others"),
-                SPEEDUP: self.tr("Against one node alone, measured"),
-                EFFICIENCY: self.tr("Against the sum of what each node would do alone"),
-            }.get(section)
-        if role != Qt.ItemDataRole.DisplayRole:
-            return None
-        return (
-            self.tr("Strategy"),
-            self.tr("Items/s"),
-            self.tr("Predicted"),
-            self.tr("Error"),
-            self.tr("Latency p50"),
-            self.tr("Speed-up"),
-            self.tr("Efficiency"),
-            self.tr("Nodes"),
-        )[section]
+    @property
+    def rows(self) -> int:
+        return len(self.lines)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         line, column = self.lines[index.row()], index.column()
         match role:
             case Qt.ItemDataRole.DisplayRole:
                 return self._text(line, column)
-            case Qt.ItemDataRole.TextAlignmentRole if column in NUMBERS:
-                return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            case Qt.ItemDataRole.TextAlignmentRole if self.columns[column].number:
+                return RIGHT
             case Qt.ItemDataRole.ToolTipRole:
                 return line.why or (self._text(line, column) if column in {STRATEGY, NODES} else None)
             case Qt.ItemDataRole.ForegroundRole:

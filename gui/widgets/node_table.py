@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QBrush, QColor, QFontMetrics, QIcon, QPainter, QPixmap
 from PySide6.QtWidgets import (
-    QAbstractItemView,
     QHeaderView,
     QStyledItemDelegate,
     QStyleOptionViewItem,
@@ -22,18 +21,41 @@ from gui.theme import Theme
 from gui.widgets import units
 from gui.widgets.measured_words import benchmark_words, links_words
 from gui.widgets.states import KINDS, state_meaning, state_word
+from gui.widgets.tables import RIGHT, Column, Index, TableModel, prepare_table
 
-Index = QModelIndex | QPersistentModelIndex
 NAME, STATE, CORES, MEMORY, SPEED, RTT, LINK, ADDRESS, REASON = range(9)
 WIDTHS: Final = {NAME: 118, STATE: 106, CORES: 78, MEMORY: 84, SPEED: 72, RTT: 98, LINK: 98, ADDRESS: 132}
-NUMBERS: Final = frozenset({CORES, MEMORY, SPEED, RTT, LINK})
 
 
-class NodeTableModel(QAbstractTableModel):
+class NodeTableModel(TableModel):
     """Rows are the bridge's nodes in its order."""
 
     def __init__(self, bridge: Bridge, parent: QWidget) -> None:
         super().__init__(parent)
+        tr = self.tr
+        self.columns = (
+            Column(tr("Node")),
+            Column(tr("State")),
+            Column(tr("Threads"), number=True),
+            Column(tr("Memory"), number=True),
+            Column(
+                tr("Speed"),
+                number=True,
+                tip=tr("Measured, for the model that is open; 1.0 is this workstation with one thread"),
+            ),
+            Column(
+                tr("Round trip"),
+                number=True,
+                tip=tr("Of a small message from this workstation and its answer; of a heartbeat until measured"),
+            ),
+            Column(
+                tr("Link"),
+                number=True,
+                tip=tr("Between this workstation and the node, measured through the encrypted data socket"),
+            ),
+            Column(tr("Address")),
+            Column(tr("Remark")),
+        )
         self._bridge = bridge
         self._nodes: tuple[Node, ...] = ()
         self._dots: dict[str, QIcon] = {}
@@ -58,37 +80,9 @@ class NodeTableModel(QAbstractTableModel):
     def row_of(self, node_id: str) -> int:
         return next((i for i, n in enumerate(self._nodes) if n.id == node_id), -1)
 
-    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
-        return 0 if parent.isValid() else len(self._nodes)
-
-    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
-        return 0 if parent.isValid() else REASON + 1
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        if orientation is not Qt.Orientation.Horizontal:
-            return None
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            side = Qt.AlignmentFlag.AlignRight if section in NUMBERS else Qt.AlignmentFlag.AlignLeft
-            return side | Qt.AlignmentFlag.AlignVCenter
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return {
-                SPEED: self.tr("Measured, for the model that is open; 1.0 is this workstation with one thread"),
-                RTT: self.tr("Of a small message from this workstation and its answer; of a heartbeat until measured"),
-                LINK: self.tr("Between this workstation and the node, measured through the encrypted data socket"),
-            }.get(section)
-        if role != Qt.ItemDataRole.DisplayRole:
-            return None
-        return (
-            self.tr("Node"),
-            self.tr("State"),
-            self.tr("Threads"),
-            self.tr("Memory"),
-            self.tr("Speed"),
-            self.tr("Round trip"),
-            self.tr("Link"),
-            self.tr("Address"),
-            self.tr("Remark"),
-        )[section]
+    @property
+    def rows(self) -> int:
+        return len(self._nodes)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         node = self._nodes[index.row()]
@@ -100,8 +94,8 @@ class NodeTableModel(QAbstractTableModel):
                 return self._dot(self._bridge.colour(node.id), hollow=node.state is NodeState.LOST)
             case Qt.ItemDataRole.ForegroundRole if node.state is NodeState.LOST:
                 return QBrush(Theme.of().colour("bad" if column in {STATE, REASON} else "muted"))
-            case Qt.ItemDataRole.TextAlignmentRole if column in NUMBERS:
-                return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            case Qt.ItemDataRole.TextAlignmentRole if self.columns[column].number:
+                return RIGHT
             case Qt.ItemDataRole.ToolTipRole:
                 return self._tip(node, column)
             case Qt.ItemDataRole.UserRole:
@@ -246,18 +240,3 @@ class NodeTable(QTableView):
     def _choose(self, row: int) -> None:
         node = self.nodes.node(row)
         self.chosen.emit(node.id if node else "")
-
-
-def prepare_table(table: QTableView) -> None:
-    """The behaviour all tables of the panel share: whole rows, no grid, no row numbers, 36-pixel rows."""
-    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    table.setShowGrid(False)
-    table.setWordWrap(False)
-    table.setTabKeyNavigation(False)
-    table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-    table.verticalHeader().hide()
-    table.verticalHeader().setDefaultSectionSize(36)
-    table.horizontalHeader().setHighlightSections(False)
-    table.horizontalHeader().setMinimumSectionSize(40)

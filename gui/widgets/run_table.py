@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QDateTime, QModelIndex, QPersistentModelIndex, Qt, Signal
+from PySide6.QtCore import QDateTime, Qt, Signal
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from core.run.history import RunSummary
 from gui.widgets import units
-from gui.widgets.node_table import prepare_table
+from gui.widgets.tables import RIGHT, Column, Index, TableModel, prepare_table
 
-Index = QModelIndex | QPersistentModelIndex
 WHEN, MODEL, STRATEGY, NODES, ITEMS, RATE, LATENCY = range(7)
-NUMBERS = frozenset({ITEMS, RATE, LATENCY})
 
 
 def when_words(started: float) -> str:
@@ -22,11 +20,21 @@ def when_words(started: float) -> str:
     return QDateTime.fromSecsSinceEpoch(int(started)).toString("yyyy-MM-dd HH:mm:ss")
 
 
-class RunTableModel(QAbstractTableModel):
+class RunTableModel(TableModel):
     """Rows are runs, newest first."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        tr = self.tr
+        self.columns = (
+            Column(tr("Started")),
+            Column(tr("Model")),
+            Column(tr("Strategy")),
+            Column(tr("Nodes")),
+            Column(tr("Items"), number=True),
+            Column(tr("Items/s"), number=True),
+            Column(tr("Latency p50"), number=True),
+        )
         self._runs: tuple[RunSummary, ...] = ()
 
     def set_runs(self, runs: Sequence[RunSummary]) -> None:
@@ -40,34 +48,14 @@ class RunTableModel(QAbstractTableModel):
     def row_of(self, run_id: int) -> int:
         return next((i for i, run in enumerate(self._runs) if run.id == run_id), -1)
 
-    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
-        return 0 if parent.isValid() else len(self._runs)
-
-    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
-        return 0 if parent.isValid() else LATENCY + 1
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        if orientation is not Qt.Orientation.Horizontal:
-            return None
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            side = Qt.AlignmentFlag.AlignRight if section in NUMBERS else Qt.AlignmentFlag.AlignLeft
-            return side | Qt.AlignmentFlag.AlignVCenter
-        if role != Qt.ItemDataRole.DisplayRole:
-            return None
-        return (
-            self.tr("Started"),
-            self.tr("Model"),
-            self.tr("Strategy"),
-            self.tr("Nodes"),
-            self.tr("Items"),
-            self.tr("Items/s"),
-            self.tr("Latency p50"),
-        )[section]
+    @property
+    def rows(self) -> int:
+        return len(self._runs)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         run, column = self._runs[index.row()], index.column()
-        if role == Qt.ItemDataRole.TextAlignmentRole and column in NUMBERS:
-            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        if role == Qt.ItemDataRole.TextAlignmentRole and self.columns[column].number:
+            return RIGHT
         if role == Qt.ItemDataRole.ToolTipRole and column == NODES:
             return ", ".join(run.nodes)
         if role == Qt.ItemDataRole.ToolTipRole and column == STRATEGY:

@@ -13,6 +13,7 @@ from core.cost.exchange import (
     cheapest_all_reduce,
     fetch_seconds,
     halo_seconds,
+    is_added_outside,
     reduce_scatter_seconds,
 )
 
@@ -111,3 +112,12 @@ def test_a_faster_link_never_costs_more(nbytes: int, ranks: int, link: LinkCost,
     faster = LinkCost(link.message_s, link.byte_s * factor, link.hop_s * factor)
     for cost in EVERY:
         assert cost(nbytes, ranks, faster) <= cost(nbytes, ranks, link) * (1 + 1e-12)
+
+
+def test_the_client_adds_up_where_that_spares_more_than_it_takes() -> None:
+    assert is_added_outside(16 << 10, 2)
+    assert is_added_outside(16 << 10, 3)
+    assert not is_added_outside(16 << 10, 8)
+    slow = LinkCost(wire_byte_s=1e-7)
+    assert is_added_outside(1 << 20, 2, slow), "two terms take their line as long as a term and a sum take theirs"
+    assert not is_added_outside(1 << 20, 3, slow)
