@@ -16,6 +16,7 @@ from pytestqt.qtbot import QtBot
 
 if TYPE_CHECKING:
     from gui.bridge import Bridge
+    from gui.main_window import MainWindow
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -74,3 +75,24 @@ def wait_for(qtbot: QtBot) -> Callable[..., None]:
         qtbot.waitUntil(lambda: bool(condition()), timeout=int(seconds * 1000))
 
     return wait
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    """What the window has told of errors."""
+    return []
+
+
+@pytest.fixture
+def window(application: QApplication, errors: list[str]) -> Iterator[MainWindow]:
+    """The whole panel; its agents end with it."""
+    from gui.bridge import Bridge
+    from gui.main_window import MainWindow
+
+    bridge = Bridge()
+    bridge.errorRaised.connect(lambda title, message, hint: errors.append(f"{title}: {message} {hint}"))
+    made = MainWindow(bridge, restore=False)
+    made.show()
+    yield made
+    made.close()
+    made.deleteLater()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-import psutil
 import pytest
 from PySide6.QtCore import QPoint, Qt, QTimer
 from PySide6.QtWidgets import QApplication, QLabel
@@ -24,24 +23,6 @@ Wait = Callable[..., None]
 LOST_SECONDS = 4.0
 GUI_SHARE = 0.15
 LONGEST_BLOCK = 0.05
-
-
-@pytest.fixture
-def errors() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def window(application: QApplication, errors: list[str]) -> Iterator[MainWindow]:
-    bridge = Bridge()
-    bridge.errorRaised.connect(lambda title, message, hint: errors.append(f"{title}: {message} {hint}"))
-    made = MainWindow(bridge, restore=False)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    left = [p for p in psutil.Process().children(recursive=True) if "agent" in " ".join(p.cmdline())]
-    assert not left, "the panel left agents behind"
 
 
 def own(bridge: Bridge) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from core.cluster.events import MeasurementsChanged, NodeChanged, TelemetryArrived
@@ -20,15 +19,6 @@ from tests.gui.pages import GIB, node_of, report_nodes
 from tests.run.test_observing import telemetry
 
 Wait = Callable[..., None]
-
-
-@pytest.fixture
-def window(application: QApplication) -> Iterator[MainWindow]:
-    made = MainWindow(Bridge(), restore=False)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
 
 
 def test_a_measurement_is_cancelled_then_done_and_shown(window: MainWindow, wait_for: Wait) -> None:

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from PySide6.QtWidgets import QApplication
 
 from core.cluster.node import NodeState
 from core.plan.form import PlanRequest
 from core.run.calibrations import CalibrationStore
 from gui.bench import Line, fastest, median_error, right_pairs
-from gui.bridge import Bridge, Phase
+from gui.bridge import Phase
 from gui.main_window import MainWindow
 from gui.widgets.bench_dialog import BenchDialog
 from gui.widgets.truth_card import TruthCard
 
 Wait = Callable[..., None]
-
-
-@pytest.fixture
-def errors() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def window(application: QApplication, errors: list[str]) -> Iterator[MainWindow]:
-    bridge = Bridge()
-    bridge.errorRaised.connect(lambda title, message, hint: errors.append(f"{title}: {message} {hint}"))
-    made = MainWindow(bridge, restore=False)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
 
 
 def start(window: MainWindow, wait_for: Wait) -> None:
