@@ -35,6 +35,7 @@ def describe(node: NodeId, options: Options, data_port: int) -> NodeInfo:
         link_limit=options.link_limit,
         data_port=data_port,
         engine=ENGINE,
+        pinned=_pinned(),
     )
 
 
@@ -46,6 +47,13 @@ def cpu_name() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model")))
     return next(names, "") or platform.processor() or platform.machine()
+
+
+def _pinned() -> int | None:
+    """The core that this process is bound to, where it is just one of several."""
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)
+    cores = affinity() if affinity is not None else []
+    return int(cores[0]) if len(cores) == 1 < (os.cpu_count() or 1) else None
 
 
 def pin_to(core: int) -> bool:

@@ -40,11 +40,11 @@ from core.errors import ProtocolError
 from core.plan.form import NodeId, ShardId
 from core.wire.frames import decode_header, encode_header, tensor_frames
 from core.wire.messages import Attach, ShardFailed, Tensors
+from core.wire.pacing import SHORT_SECONDS
 from core.wire.sockets import Buffer, Listener
 
 _log = logging.getLogger(__name__)
 
-SHORT_SECONDS: Final = 0.001
 LONG_SECONDS: Final = 0.05
 _CROWDED_RUNS: Final = 32
 """So many runs of longer shards leave this thread after a micro-batch had to wait for one."""

@@ -22,6 +22,12 @@ def machines_of(nodes: Iterable[Node]) -> dict[NodeId, Machine]:
             here = is_loopback(node.host) or node.host in own
             name = THIS_MACHINE if here else node.host
             found[node.id] = Machine(
-                name, node.info.cores, node.info.threads, node.info.cpu_limit, here, node.info.link_limit
+                name,
+                node.info.cores,
+                node.info.threads,
+                node.info.cpu_limit,
+                here,
+                node.info.link_limit,
+                node.info.pinned,
             )
     return found

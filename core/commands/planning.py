@@ -24,6 +24,7 @@ from core.cost.mix import mix_of
 from core.cost.profile import profile_model
 from core.cost.profile_marks import interrupted, marked
 from core.cost.shard_times import time_shards
+from core.cost.side_by_side import speed_side_by_side
 from core.cost.types import Machine, Prediction, Profile
 from core.errors import PlanError
 from core.model.graph import Model
@@ -106,8 +107,11 @@ def measure(
     if profile_on is not None:
         there = _named(profile_on, nodes)
         profile = _profile_there(model, batch, cluster, there, speeds[there.id], progress, stop)
-    profile = replace(profile, messages=measured_message_costs())
-    return Costs(profile, speeds, machines_of(nodes), known.links_of(ids))
+    machines = machines_of(nodes)
+    progress.step("Measuring what messages cost, and cores together")
+    together = speed_side_by_side(model, batch, sum(machine.here for machine in machines.values()), stop)
+    profile = replace(profile, messages=measured_message_costs(), together=together)
+    return Costs(profile, speeds, machines, known.links_of(ids))
 
 
 def _profile(model: Model, batch: int, progress: Progress, stop: threading.Event) -> Profile:

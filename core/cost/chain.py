@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from core.cost.links import WORKSTATION
 from core.cost.loads import Load, Replica, Setting
-from core.cost.messages import IN_FLIGHT, RUN_SECONDS
-from core.cost.network import Sent, Traffic, line_seconds, network_of
+from core.cost.messages import IN_FLIGHT
+from core.cost.network import Flow, Sent, Traffic, line_seconds, network_of
 from core.cost.simulation import latency
 from core.errors import PlanError
 from core.plan.form import NodeId
@@ -25,11 +25,16 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
     again = ((), *(known.cuts[position - 1].recomputed for position in cuts))
     traffic = [Traffic(*ends, nbytes) for ends, nbytes in known.traffic(bounds).items()]
     costs = [setting.costs[node] for node in nodes]
-    seconds = [
-        sum(setting.layer_seconds[first:last]) + sum(setting.layer_seconds[layer] for layer in extra) + RUN_SECONDS
+    layers = [
+        sum(setting.layer_seconds[first:last]) + sum(setting.layer_seconds[layer] for layer in extra)
         for (first, last), extra in zip(pairwise(bounds), again, strict=True)
     ]
-    network = network_of(nodes, costs, list(enumerate(seconds)), traffic, setting.ways)
+    seconds = [
+        taken + setting.messages.call_seconds(taken, limited=cost.cpu_limit < 1.0)
+        for taken, cost in zip(layers, costs, strict=True)
+    ]
+    flow = Flow(tuple(nodes), tuple(enumerate(seconds)), tuple(traffic))
+    network = network_of([flow], setting.costs, setting.ways, setting.messages)
     names = (*nodes, WORKSTATION)  # CLIENT is -1
     messages = [Sent(names[one.producer], names[one.consumer], one.nbytes) for one in traffic]
 
@@ -43,6 +48,7 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
             receive_s=cost.handling_seconds(len(received), sum(received)),
             send_s=cost.handling_seconds(len(sent), sum(sent)),
             sent_bytes=sum(sent),
+            received_bytes=sum(received),
             waiting_bytes=sum(received) + sum(sent),
             weight_bytes=known.weight_bytes(first, last, extra),
             repacked_bytes=known.repacked_bytes(first, last),
@@ -62,5 +68,6 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
         whole = latency(network)
     except ValueError as error:
         raise PlanError(f"The cuts {list(cuts)} leave a stage with nothing to do: {error}.") from error
-    least = max(slowest, client, whole / (IN_FLIGHT * len(loads)), *lines.values())
-    return Replica(loads, 1 / least, whole, client, lines)
+    under_way = IN_FLIGHT * len(loads)
+    least = max(slowest, client, whole / under_way, *lines.values())
+    return Replica(loads, 1 / least, whole, client, lines, flow, under_way)

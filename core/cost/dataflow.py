@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
 from core.cost.balance import BYTE_SECONDS
 from core.cost.links import UNKNOWN, WORKSTATION, Links
 from core.cost.loads import Load, Replica, Setting, setting_of
-from core.cost.messages import IN_FLIGHT, RUN_SECONDS
-from core.cost.network import Sent, Traffic, line_seconds, network_of
+from core.cost.messages import IN_FLIGHT
+from core.cost.network import Flow, Sent, Traffic, line_seconds, network_of
+from core.cost.nodes import share_cores
 from core.cost.simulation import CLIENT as OUTSIDE
 from core.cost.simulation import Network, latency, rate
 from core.cost.types import Machine, Prediction, Profile
@@ -38,6 +40,7 @@ def predict_outline(
     links: Links = UNKNOWN,
     *,
     in_flight: int | None = None,
+    shard_seconds: Mapping[ShardId, float] = MappingProxyType({}),
 ) -> Prediction:
     """What the plan outlined would do on nodes of these speeds (1.0: this workstation with one thread, also where
     unknown), whatever its strategy.
@@ -45,6 +48,8 @@ def predict_outline(
     ``machines`` says which nodes share the cores of one machine; a node that is not named has a machine to itself.
     ``links`` are the ways between them; what is not known of them counts as loopback.
     ``in_flight`` micro-batches may be unfinished in each replica; None: as many as the runner allows by itself.
+    ``shard_seconds`` are those of shards that were timed (``core.cost.shard_times``); of the others, and of all where
+    it is empty, the time is put together from their layers.
     PlanError when the profile is of another model, a speed is not above 0, or the outline is no plan: without shards,
     with one on a node that the request does not name, or with one that never gets its inputs.
     """
@@ -53,16 +58,19 @@ def predict_outline(
     under_way = in_flight if in_flight is not None else IN_FLIGHT * stages
     if under_way < 1:
         raise PlanError(f"At least one micro-batch must be under way at a time, not {under_way}.")
+    shared = share_cores(setting.costs.values())
     played: dict[Network, tuple[float, float]] = {}
     replicas = []
-    for network, loads, lines in _Flow(setting, outline).replicas():
+    for flow, loads, lines in _Shards(setting, outline, shard_seconds).replicas():
+        network = network_of([flow], setting.costs, setting.ways, setting.messages)
         if network not in played:
             try:
-                played[network] = rate(network, under_way), latency(network)
+                # on shared cores all replicas are played together afterwards
+                played[network] = inf if shared else rate(network, under_way), latency(network)
             except ValueError as error:
                 raise PlanError(f"This plan never comes to an end: {error}.") from error
         each, whole = played[network]
-        replicas.append(Replica(loads, each, whole, network.client_seconds, lines))
+        replicas.append(Replica(loads, each, whole, network.client_seconds, lines, flow, under_way))
     return prediction(setting, replicas)
 
 
@@ -70,7 +78,7 @@ def part_seconds(part: Part, layer_seconds: Sequence[float]) -> float:
     """Of one run at speed 1: the model's operators by their share of each layer, and what the partition added by the
     bytes it writes."""
     done = sum(layer_seconds[layer] * share for layer, share in part.work)
-    return done + BYTE_SECONDS * _added_bytes(part.program) + RUN_SECONDS
+    return done + BYTE_SECONDS * _added_bytes(part.program)
 
 
 def _added_bytes(program: Program) -> int:
@@ -90,10 +98,10 @@ class _Joint(NamedTuple):
     nbytes: int
 
 
-class _Flow:
-    """An outline as networks to play."""
+class _Shards:
+    """An outline as flows to play."""
 
-    def __init__(self, setting: Setting, outline: Outline) -> None:
+    def __init__(self, setting: Setting, outline: Outline, timed: Mapping[ShardId, float]) -> None:
         self._costs = setting.costs
         self._ways = setting.ways
         self._parts: dict[int, list[Part]] = {}
@@ -101,7 +109,11 @@ class _Flow:
             if part.node not in self._costs:
                 raise PlanError(f"Shard {part.id} ({part.label}) is on a node that the plan was not asked for.")
             self._parts.setdefault(part.replica, []).append(part)
-        self._seconds = {part.id: part_seconds(part, setting.layer_seconds) for part in outline.parts}
+        self._seconds = {}
+        for part in outline.parts:
+            taken = timed[part.id] if part.id in timed else part_seconds(part, setting.layer_seconds)
+            limited = self._costs[part.node].cpu_limit < 1.0
+            self._seconds[part.id] = taken + setting.messages.call_seconds(taken, limited=limited)
         self._live: dict[int, int] = {}
         """By identity of a program: parts of several replicas run the same one."""
         self._joints: dict[int, list[_Joint]] = {number: [] for number in self._parts}
@@ -119,21 +131,19 @@ class _Flow:
             source, target = (part.node if part is not None else None for part in ends)
             self._joints[known[0].replica].append(_Joint(producer, consumer, source, target, size))
 
-    def replicas(self) -> Iterator[tuple[Network, tuple[Load, ...], dict[str, float]]]:
-        """The network of each replica, what each of its nodes has to do, and how long each line is used."""
+    def replicas(self) -> Iterator[tuple[Flow, tuple[Load, ...], dict[str, float]]]:
+        """The flow of each replica, what each of its nodes has to do, and how long each line is used."""
         for number in sorted(self._parts):
             parts, joints = self._parts[number], self._joints[number]
             nodes = tuple(dict.fromkeys(part.node for part in parts))
             index = {part.id: run for run, part in enumerate(parts)} | {CLIENT: OUTSIDE}
-            network = network_of(
+            flow = Flow(
                 nodes,
-                [self._costs[node] for node in nodes],
-                [(nodes.index(part.node), self._seconds[part.id]) for part in parts],
-                [Traffic(index[joint.producer], index[joint.consumer], joint.nbytes) for joint in joints],
-                self._ways,
+                tuple((nodes.index(part.node), self._seconds[part.id]) for part in parts),
+                tuple(Traffic(index[joint.producer], index[joint.consumer], joint.nbytes) for joint in joints),
             )
             loads = tuple(self._load(node, [p for p in parts if p.node == node], joints) for node in nodes)
-            yield network, loads, self._line_seconds(joints)
+            yield flow, loads, self._line_seconds(joints)
 
     def _load(self, node: NodeId, parts: Sequence[Part], joints: Sequence[_Joint]) -> Load:
         cost = self._costs[node]
@@ -150,6 +160,7 @@ class _Flow:
             receive_s=cost.handling_seconds(len(received), sum(received)),
             send_s=cost.handling_seconds(len(sent), sum(sent)),
             sent_bytes=sum(sent),
+            received_bytes=sum(received),
             waiting_bytes=max(_around(part.id, coming, leaving, kept) for part in parts),
             weight_bytes=sum(weights.values()),
             repacked_bytes=sum(twice.values()),

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from core.cost.links import UNKNOWN, Links, Ways
 from core.cost.memory import TYPICAL_BASE_BYTES
-from core.cost.messages import IN_FLIGHT
+from core.cost.messages import IN_FLIGHT, TYPICAL, MessageCosts
+from core.cost.network import Flow
 from core.cost.nodes import NodeCost, node_costs
 from core.cost.tables import Tables, tables
 from core.cost.types import Machine, Profile
@@ -36,6 +37,7 @@ class Load(Struct, frozen=True):
     receive_line_s: float = 0.0
     """That what comes in is on the slowest line, or the fullest, that it crosses."""
     send_line_s: float = 0.0
+    received_bytes: int = 0
 
     @property
     def handling_s(self) -> float:
@@ -61,6 +63,10 @@ class Replica(Struct, frozen=True):
     """That the workstation spends on one micro-batch."""
     lines: Mapping[str, float] = {}
     """Seconds that one micro-batch takes of each line."""
+    flow: Flow | None = None
+    """What was played; None: its rate is right whatever else goes on."""
+    under_way: int = 1
+    """Micro-batches that may be unfinished at a time."""
 
 
 class Setting(Struct, frozen=True):
@@ -73,6 +79,8 @@ class Setting(Struct, frozen=True):
     costs: Mapping[NodeId, NodeCost]
     base_bytes: int
     ways: Ways
+    messages: MessageCosts = TYPICAL
+    """Of the workstation."""
 
 
 def setting_of(
@@ -93,6 +101,7 @@ def setting_of(
         raise PlanError("A node's speed must be above 0.")
     scale = request.micro_batch / profile.batch if model.batchable and model.fixed_batch is None else 1.0
     seconds = tuple(scale * taken for taken in profile.layer_seconds)
-    costs = node_costs(request.nodes, speeds, machines)
+    costs = node_costs(request.nodes, speeds, machines, profile.messages, profile.together)
     ways = Ways(links, request.nodes, machines)
-    return Setting(request, known, seconds, costs, profile.base_bytes or TYPICAL_BASE_BYTES, ways)
+    base = profile.base_bytes or TYPICAL_BASE_BYTES
+    return Setting(request, known, seconds, costs, base, ways, profile.messages)

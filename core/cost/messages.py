@@ -1,12 +1,17 @@
-"""What messages and calls cost beside the operators themselves, in seconds: the constants that all predictions share.
+"""What messages and calls cost beside the operators themselves, in seconds.
 
-Measured with agents of one thread on one machine, CurveZMQ over loopback; the speed of links is not measured yet.
-With these the latency of the digits models through one, two and three agents comes out within 15 %, 3 % at the median.
+The figures here are typical ones, measured with agents of one thread on one machine, CurveZMQ over loopback: plans are
+chosen by them, and predictions of machines where nothing could be measured are made with them. All others take those
+of the machine itself (``core.cost.message_costs``).
 """
 
 from __future__ import annotations
 
 from typing import Final
+
+from msgspec import Struct
+
+from core.wire.pacing import SHORT_SECONDS
 
 SEND_SECONDS: Final = 0.75e-9
 """Time a node spends on each byte that it sends or receives: CurveZMQ over loopback took both ends together 1.5 ns."""
@@ -16,12 +21,35 @@ ZeroMQ's thread, which encrypts, and waking up included: 50 us where messages fo
 HOP_SECONDS: Final = 15e-6
 """Until somebody who waits for a message begins to receive it, beside the work at both ends."""
 RUN_SECONDS: Final = 20e-6
-"""For each run of a shard beside its operators: 10 us in the agent's data thread, 29 us in its compute thread."""
+"""For each run of a shard beside its operators."""
+SWITCH_SECONDS: Final = 110e-6
+"""The same for a shard that runs in a thread of its own: two threads take turns on what may be one core."""
 IN_FLIGHT: Final = 2
 """Micro-batches that wait at a node, or are under way to it or from it, beside the one that runs; and how many the
 runner keeps unfinished for each stage of a replica."""
 
 
+class MessageCosts(Struct, frozen=True):
+    """Of a machine that has speed 1, in seconds; what each means is said above."""
+
+    message_s: float = MESSAGE_SECONDS
+    byte_s: float = SEND_SECONDS
+    hop_s: float = HOP_SECONDS
+    run_s: float = RUN_SECONDS
+    switch_s: float = SWITCH_SECONDS
+
+    def handling_seconds(self, messages: int, nbytes: float) -> float:
+        """What one end of so many messages takes."""
+        return self.message_s * messages + self.byte_s * nbytes
+
+    def call_seconds(self, seconds: float, *, limited: bool = False) -> float:
+        """For a run that takes ``seconds``; ``limited``: on a node that rests after each."""
+        return self.run_s + (self.switch_s if limited or seconds >= SHORT_SECONDS else 0.0)
+
+
+TYPICAL: Final = MessageCosts()
+
+
 def handling_seconds(messages: int, nbytes: float) -> float:
-    """What one end of so many messages takes, at speed 1."""
-    return MESSAGE_SECONDS * messages + SEND_SECONDS * nbytes
+    """What one end of so many messages takes, at speed 1 and with typical costs."""
+    return TYPICAL.handling_seconds(messages, nbytes)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from core.cost.links import WORKSTATION, Ways
-from core.cost.messages import HOP_SECONDS, handling_seconds
+from core.cost.links import WORKSTATION, Way, Ways
+from core.cost.messages import HOP_SECONDS, TYPICAL, MessageCosts
 from core.cost.nodes import NodeCost
 from core.cost.simulation import CLIENT, Message, Network, Run, Station
 from core.plan.form import NodeId
+from core.wire.pacing import BURST_SECONDS, TICK_SECONDS
 
 
 class Traffic(NamedTuple):
@@ -38,57 +39,116 @@ def line_seconds(messages: Iterable[Sent], ways: Ways) -> dict[str, float]:
     return taken
 
 
+class Flow(NamedTuple):
+    """One replica: what runs where for a micro-batch, and what goes where."""
+
+    nodes: tuple[NodeId, ...]
+    runs: tuple[tuple[int, float], ...]
+    """(index of the node, seconds at speed 1)"""
+    traffic: tuple[Traffic, ...]
+    """A run sends in this order, and so does the client."""
+
+
 def network_of(
-    nodes: Sequence[NodeId],
-    costs: Sequence[NodeCost],
-    runs: Sequence[tuple[int, float]],
-    traffic: Sequence[Traffic],
-    ways: Ways,
+    flows: Sequence[Flow], costs: Mapping[NodeId, NodeCost], ways: Ways, messages: MessageCosts = TYPICAL
 ) -> Network:
-    """``costs`` are those of ``nodes``, ``runs`` are (index of the node, seconds at speed 1).
+    """The replicas side by side. Those that are alike give, each by itself, equal networks. ``messages`` are those of
+    the workstation."""
+    nodes = list(dict.fromkeys(node for flow in flows for node in flow.nodes))
+    machines = _machines([costs[node] for node in nodes])
+    made: list[Run] = []
+    sent: list[Message] = []
+    lines = _Lines()
+    for replica, flow in enumerate(flows):
+        first, places = len(made), [nodes.index(node) for node in flow.nodes]
+        feeds: list[list[int]] = [[] for _ in flow.runs]
+        sends: list[list[int]] = [[] for _ in flow.runs]
+        for producer, consumer, nbytes in flow.traffic:
+            ends = [places[flow.runs[end][0]] if end != CLIENT else CLIENT for end in (producer, consumer)]
+            if ends[0] == ends[1]:
+                feeds[producer].append(first + consumer)
+                continue
+            if producer != CLIENT:
+                sends[producer].append(len(sent))
+            source, target = ((nodes[end], costs[nodes[end]]) if end != CLIENT else (WORKSTATION, None) for end in ends)
+            way = ways.way(source[0], target[0])
+            crossed, held = lines.crossed(way, nbytes)
+            send, receive = (
+                (cost if cost is not None else messages).handling_seconds(1, nbytes) for _, cost in (source, target)
+            )
+            run = first + consumer if consumer != CLIENT else CLIENT
+            sent.append(Message(ends[0], ends[1], run, send, receive, crossed, way.hop_s - HOP_SECONDS, held))
+        for (place, seconds), leaving, fed in zip(flow.runs, sends, feeds, strict=True):
+            cost = costs[flow.nodes[place]]
+            taken, limit = cost.compute_seconds(seconds) * cost.cpu_limit, cost.cpu_limit
+            made.append(Run(places[place], taken, 1 / limit - 1, tuple(leaving), tuple(fed), replica))
+    return Network(
+        machines.stations,
+        machines.cores,
+        tuple(made),
+        tuple(sent),
+        messages.hop_s,
+        lines.count,
+        lines.ahead,
+        TICK_SECONDS,
+        machines.client,
+        machines.together,
+    )
 
-    A run sends in the order of ``traffic``, and so does the client.
-    """
-    feeds: list[list[int]] = [[] for _ in runs]
-    sends: list[list[int]] = [[] for _ in runs]
-    messages: list[Message] = []
-    lines: dict[str, int] = {}
-    """Only those that are used, in the order of their use: replicas that are alike give equal networks."""
-    for producer, consumer, nbytes in traffic:
-        source = runs[producer][0] if producer != CLIENT else CLIENT
-        target = runs[consumer][0] if consumer != CLIENT else CLIENT
-        if source == target:
-            feeds[producer].append(consumer)
-            continue
-        if producer != CLIENT:
-            sends[producer].append(len(messages))
-        send, receive = (_end_seconds(costs, end, nbytes) for end in (source, target))
-        way = ways.way(*(nodes[end] if end != CLIENT else WORKSTATION for end in (source, target)))
-        crossed = tuple((lines.setdefault(name, len(lines)), nbytes * byte_s) for name, byte_s in way.lines)
-        messages.append(Message(source, target, consumer, send, receive, crossed, way.hop_s - HOP_SECONDS))
-    stations, cores = _stations(costs)
-    made = []
-    for (node, seconds), sent, fed in zip(runs, sends, feeds, strict=True):
-        taken, limit = costs[node].compute_seconds(seconds), costs[node].cpu_limit
-        made.append(Run(node, taken * limit, taken * (1 - limit), tuple(sent), tuple(fed)))
-    return Network(stations, cores, tuple(made), tuple(messages), HOP_SECONDS, len(lines))
+
+class _Lines:
+    """Numbers for the lines that are used, in the order of their use."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._limits: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def ahead(self) -> tuple[float, ...]:
+        """Limits that nodes keep to by themselves let small messages through."""
+        return tuple(BURST_SECONDS if line in self._limits else 0.0 for line in range(self.count))
+
+    def crossed(self, way: Way, nbytes: int) -> tuple[tuple[tuple[int, float], ...], tuple[tuple[int, float], ...]]:
+        """(line, seconds) of those on which a message flows, and of those that hold it back."""
+        flows: list[tuple[int, float]] = []
+        holds: list[tuple[int, float]] = []
+        for name, byte_s in way.lines:
+            line = self._numbers.setdefault(name, len(self._numbers))
+            if name in (way.leaves, way.enters):
+                self._limits.add(line)
+            (holds if name == way.enters else flows).append((line, nbytes * byte_s))
+        return tuple(flows), tuple(holds)
 
 
-def _end_seconds(costs: Sequence[NodeCost], end: int, nbytes: int) -> float:
-    return costs[end].handling_seconds(1, nbytes) if end != CLIENT else handling_seconds(1, nbytes)
+class _Machines(NamedTuple):
+    stations: tuple[Station, ...]
+    cores: tuple[int, ...]
+    together: tuple[float, ...]
+    client: int | None
+    """The workstation's, if any of them is on it."""
 
 
-def _stations(costs: Sequence[NodeCost]) -> tuple[tuple[Station, ...], tuple[int, ...]]:
+def _machines(costs: Sequence[NodeCost]) -> _Machines:
     """A node that is on no known machine has one core to itself."""
     index: dict[str, int] = {}
     cores: list[int] = []
+    together: list[float] = []
     stations = []
+    client = None
     for cost in costs:
         machine = cost.machine
         if machine is None or machine.name not in index:
             if machine is not None:
                 index[machine.name] = len(cores)
             cores.append(machine.cores if machine is not None else 1)
+            together.append(cost.together)
         place = index[machine.name] if machine is not None else len(cores) - 1
-        stations.append(Station(cost.spare_core, place, min(cost.threads, cores[place])))
-    return tuple(stations), tuple(cores)
+        if machine is not None and machine.here:
+            client = place
+        core = machine.pinned if machine is not None and (machine.pinned or 0) < cores[place] else None
+        stations.append(Station(cost.spare_core, place, min(cost.threads, cores[place]), core))
+    return _Machines(tuple(stations), tuple(cores), tuple(together), client)

@@ -18,6 +18,7 @@ from msgspec import Struct
 from core.cost.messages import IN_FLIGHT, TYPICAL, MessageCosts
 from core.cost.nodes import NodeCost
 from core.cost.tables import Tables
+from core.wire.pacing import SHORT_SECONDS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -85,7 +86,8 @@ def _made(known: Tables, layer_seconds: Sequence[float], most: int, messages: Me
     traffic = np.stack([received, sent, given, results])
     memory = _held(known, positions, again) + IN_FLIGHT * traffic.sum(axis=0)
     handling = messages.message_s * (traffic > 0).sum(axis=0) + messages.byte_s * traffic.sum(axis=0)
-    seconds = prefix[positions][None, :] - prefix[positions][:, None] + extra[:, None] + messages.run_s
+    seconds = prefix[positions][None, :] - prefix[positions][:, None] + extra[:, None]
+    seconds += messages.run_s + messages.switch_s * (seconds >= SHORT_SECONDS)
     return Stages(positions, allowed, seconds, received, given, sent, results, memory, handling)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from core.cost.messages import TYPICAL, MessageCosts
 from core.plan.form import NodeId, Sha256
 
 
 class Profile(Struct, frozen=True):
-    """Time of each layer of a model, measured on this workstation."""
+    """Time of each layer of a model, measured on this workstation, or on a node."""
 
     model: Sha256
     batch: int
@@ -20,6 +21,13 @@ class Profile(Struct, frozen=True):
     """The whole model in one session with onnxruntime's fusions, for one micro-batch."""
     base_bytes: int = 0
     """Resident memory that onnxruntime itself and a session take beside weights and activations."""
+    node: NodeId = NodeId("")
+    """That it was measured on; "" is this workstation."""
+    messages: MessageCosts = TYPICAL
+    """Of this workstation."""
+    together: float = 1.0
+    """Speed of each core of this workstation while all of them run the model, against one alone: they share caches and
+    memory."""
 
 
 class Machine(Struct, frozen=True):
@@ -33,6 +41,10 @@ class Machine(Struct, frozen=True):
     cpu_limit: float = 1.0
     here: bool = False
     """The workstation is this machine: sending inputs and taking results costs it time too."""
+    link_limit: int = 0
+    """Bits per second that the node itself keeps to, each way; 0: none."""
+    pinned: int | None = None
+    """The one core that the node is bound to; None: it may use any."""
 
 
 class NodePrediction(Struct, frozen=True):
@@ -56,6 +68,10 @@ class NodePrediction(Struct, frozen=True):
     wait_s: float = 0.0
     """Without anything to do, or without a core to do it on, and with nothing under way to it or from it; per
     micro-batch at steady state."""
+    received_bytes: int = 0
+    """Tensors that reach the node, per micro-batch it handles."""
+    period_s: float = 0.0
+    """Between one micro-batch that it handles and the next, at steady state; 0 where it handles none."""
 
 
 class Prediction(Struct, frozen=True):

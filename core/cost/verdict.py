@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from core.cost.chain import chain
 from core.cost.loads import Load, Replica, Setting
-from core.cost.nodes import crowding
+from core.cost.network import network_of
+from core.cost.nodes import NodeCost, crowding, share_cores
+from core.cost.simulation import rates
 from core.cost.types import Machine, NodePrediction, Prediction
 from core.errors import PlanError
+from core.plan.form import NodeId
 
 _WHOLE: Final = 1000
+BUSY: Final = 0.97
+"""Cores, or a line, that are in use for more of the time than this are what keeps a plan from being faster."""
 NOISE: Final = 1e-6
 """A share above 1 by less than this is 1."""
 
@@ -29,21 +34,35 @@ class _Limits(Struct, frozen=True):
     """A line does not carry more."""
 
 
-def prediction(setting: Setting, replicas: Sequence[Replica]) -> Prediction:
-    """All replicas side by side: they share the workstation, and nodes of one machine its cores."""
+class Alone(Struct, frozen=True):
+    """What a node would do with the whole model to itself."""
+
+    node: NodeId
+    rate: float
+    compute_s: float
+
+
+def each_alone(setting: Setting) -> tuple[Alone, ...]:
+    """In the order of the request's nodes; the same for all requests on the same nodes with the same micro-batch."""
+    every = [chain(setting, [node]) for node in setting.request.nodes]
+    return tuple(Alone(one.loads[0].node, _together(setting, [one])[0][0], one.loads[0].compute_s) for one in every)
+
+
+def prediction(setting: Setting, replicas: Sequence[Replica], alone: Sequence[Alone] | None = None) -> Prediction:
+    """All replicas side by side: they share the workstation, and nodes of one machine its cores. ``alone`` as
+    ``each_alone`` gives it, where that is known already."""
     if not replicas or not any(replica.loads for replica in replicas):
         raise PlanError("This plan has nothing to do: it has no shards.")
     items = setting.request.micro_batch
-    limits = _limits(setting, replicas)
-    throughput = sum(replica.rate for replica in replicas) * limits.possible * items
+    each_rate, limits = _together(setting, replicas)
+    throughput = sum(each_rate) * items
     nodes = {node: NodePrediction(node, 0.0, 0, 0, setting.base_bytes, 0, 0.0) for node in setting.request.nodes}
-    for replica in replicas:
+    for replica, each in zip(replicas, each_rate, strict=True):
         for load in replica.loads:
-            nodes[load.node] = _node(setting, load, replica.rate * limits.possible)
-    alone = [chain(setting, [node]) for node in setting.request.nodes]
-    rates = [one.rate * _limits(setting, [one]).possible for one in alone]
-    best = max(range(len(alone)), key=lambda index: (rates[index], -alone[index].loads[0].compute_s))
-    single = items * rates[best]
+            nodes[load.node] = _node(setting, load, each)
+    alone = alone if alone is not None else each_alone(setting)
+    best = max(alone, key=lambda one: (one.rate, -one.compute_s))
+    single = items * best.rate
     busiest = max(nodes.values(), key=lambda node: (node.share, node.compute_s))
     notes = (*_sharing(limits, busiest.share), *_slower(setting, throughput, single)) if len(nodes) > 1 else ()
     return Prediction(
@@ -51,27 +70,17 @@ def prediction(setting: Setting, replicas: Sequence[Replica]) -> Prediction:
         latency_s=max(replica.latency_s for replica in replicas),
         nodes=tuple(nodes.values()),
         bottleneck=busiest.node,
-        efficiency=throughput / sum(items / one.loads[0].compute_s for one in alone),
+        efficiency=throughput / sum(items / one.compute_s for one in alone),
         single_throughput=single,
-        single_node=alone[best].loads[0].node,
+        single_node=best.node,
         notes=notes,
     )
 
 
 def _limits(setting: Setting, replicas: Sequence[Replica]) -> _Limits:
-    client = sum(replica.rate * replica.client_s for replica in replicas)
-    used = [
-        (cost, replica.rate * cost.cores(load.compute_s, load.handling_s))
-        for replica in replicas
-        for load in replica.loads
-        for cost in (setting.costs[load.node],)
-    ]
-    lines: dict[str, float] = {}
-    for replica in replicas:
-        for name, seconds in replica.lines.items():
-            lines[name] = lines.get(name, 0.0) + replica.rate * seconds
+    """From the rates that they would have by themselves."""
+    used, client, full = _use(setting, replicas, [replica.rate for replica in replicas])
     room, crowded = crowding(used, client)
-    full = max(lines.values(), default=0.0)
     if full > max(1.0, client) * (1 + NOISE) and 1 / full < room:
         return _Limits(1 / full, line=True)
     if client > 1 + NOISE and 1 / client < room:
@@ -79,8 +88,46 @@ def _limits(setting: Setting, replicas: Sequence[Replica]) -> _Limits:
     return _Limits(room, crowded, line=room > 1 - NOISE and full > 1 - NOISE)
 
 
+def _together(setting: Setting, replicas: Sequence[Replica]) -> tuple[list[float], _Limits]:
+    """Micro-batches per second of each, and what keeps them from more. Where nodes, and the workstation, share cores
+    that do not suffice for all of them, they are played side by side."""
+    flows = [replica.flow for replica in replicas if replica.flow is not None]
+    costs = [setting.costs[load.node] for replica in replicas for load in replica.loads]
+    if len(flows) < len(replicas) or not share_cores(costs):
+        limits = _limits(setting, replicas)
+        return [replica.rate * limits.possible for replica in replicas], limits
+    network = network_of(flows, setting.costs, setting.ways, setting.messages)
+    played = list(rates(network, replicas[0].under_way))
+    use = _use(setting, replicas, played)
+    _, crowded = crowding(use.cores, use.client, BUSY)
+    return played, _Limits(1.0, crowded, line=use.line > BUSY)
+
+
+class _Use(NamedTuple):
+    cores: list[tuple[NodeCost, float]]
+    """That each node needs."""
+    client: float
+    """Part of the time that the workstation is busy."""
+    line: float
+    """The same of the fullest line."""
+
+
+def _use(setting: Setting, replicas: Sequence[Replica], each_rate: Sequence[float]) -> _Use:
+    client = sum(rate * replica.client_s for replica, rate in zip(replicas, each_rate, strict=True))
+    cores = []
+    lines: dict[str, float] = {}
+    for replica, rate in zip(replicas, each_rate, strict=True):
+        for load in replica.loads:
+            cost = setting.costs[load.node]
+            cores.append((cost, rate * cost.cores(load.compute_s, load.handling_s)))
+        for name, seconds in replica.lines.items():
+            lines[name] = lines.get(name, 0.0) + rate * seconds
+    return _Use(cores, client, max(lines.values(), default=0.0))
+
+
 def _node(setting: Setting, load: Load, rate: float) -> NodePrediction:
     cycle = max(setting.costs[load.node].cycle_seconds(load.compute_s, load.handling_s), load.line_s)
+    period = 1 / rate if rate > 0 else 0.0  # one so slow that it finishes none while it is played
     return NodePrediction(
         node=load.node,
         compute_s=load.compute_s,
@@ -91,7 +138,9 @@ def _node(setting: Setting, load: Load, rate: float) -> NodePrediction:
         share=min(1.0, rate * cycle),
         receive_s=max(load.receive_s, load.receive_line_s),
         send_s=max(load.send_s, load.send_line_s),
-        wait_s=max(0.0, 1 / rate - cycle),
+        wait_s=max(0.0, period - cycle),
+        received_bytes=load.received_bytes,
+        period_s=period,
     )
 
 

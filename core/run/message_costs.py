@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,10 +34,11 @@ from core.cost.messages import TYPICAL, MessageCosts
 from core.errors import ShardboardError
 from core.model.reader import open_model
 from core.plan.compile import compile_plan
-from core.plan.form import NodeId, PlanRequest
+from core.plan.form import NodeId, PlanRequest, Port
 from core.run.runner import run_job
 from core.run.sink import Sink
 from core.run.source import Batch, Source
+from core.wire.messages import Measure, Measured
 
 SMALL: Final = 256
 """Numbers in a tensor."""
@@ -46,6 +48,9 @@ NUMBER_BYTES: Final = 4
 SECONDS: Final = 0.3
 """Of messages of each size: many ticks of the clock that tells a process's time."""
 REPEATS: Final = 3
+STEPS: Final = 800
+"""Of the shard that takes longer than ``SHORT_SECONDS`` on any machine."""
+RUNS: Final = 50
 WARM: Final = 20
 UNDER_WAY: Final = 2
 _READY_SECONDS: Final = 20.0
@@ -84,16 +89,21 @@ def _measure() -> MessageCosts:
     ):
         node = cluster.wait_ready(1, timeout=_READY_SECONDS)[0].id
         process = psutil.Process(agents.agents[0].pid)
-        with _deployed(cluster, node, SMALL) as deployment:
+        with _deployed(cluster, node, _first_numbers(SMALL)) as deployment:
             alone = _alone(deployment, SMALL)
             small = _stream(deployment, process, SMALL)
-        with _deployed(cluster, node, LARGE) as deployment:
+        with _deployed(cluster, node, _first_numbers(LARGE)) as deployment:
             large = _stream(deployment, process, LARGE)
-    return message_costs(small, large, alone)
+        long = _long()
+        within = _run_seconds(cluster, node, long)
+        with _deployed(cluster, node, long) as deployment:
+            beside = _pace(deployment) - within
+    return message_costs(small, large, alone, beside)
 
 
-def message_costs(small: Taken, large: Taken, alone: float) -> MessageCosts:
-    """Each micro-batch brings ``SMALL`` or ``LARGE`` numbers to the agent, and ``SMALL`` ones back."""
+def message_costs(small: Taken, large: Taken, alone: float, beside: float) -> MessageCosts:
+    """Each micro-batch brings ``SMALL`` or ``LARGE`` numbers to the agent, and ``SMALL`` ones back. ``beside`` is what
+    the agent takes for a small one, beside the run, where that has a thread of its own."""
     more = large.client + large.agent - small.client - small.agent
     byte_s = max(0.0, more) / (2 * NUMBER_BYTES * (LARGE - SMALL))
     message_s = max(0.0, small.client / 2 - NUMBER_BYTES * SMALL * byte_s)
@@ -102,21 +112,22 @@ def message_costs(small: Taken, large: Taken, alone: float) -> MessageCosts:
         byte_s=byte_s,
         hop_s=max(0.0, alone - small.client - small.agent) / 2,
         run_s=max(0.0, small.agent - small.client),
+        switch_s=max(0.0, beside - small.agent),
     )
 
 
 @contextlib.contextmanager
-def _deployed(cluster: Cluster, node: NodeId, numbers: int) -> Iterator[Deployment]:
-    """A shard that takes so many numbers and gives the first few back."""
+def _deployed(cluster: Cluster, node: NodeId, model: onnx.ModelProto) -> Iterator[Deployment]:
     with tempfile.TemporaryDirectory(prefix="shardboard-") as folder:
-        path = Path(folder) / "first.onnx"
-        onnx.save(_first_numbers(numbers), path)
+        path = Path(folder) / "shard.onnx"
+        onnx.save(model, path)
         compiled = compile_plan(open_model(path), PlanRequest("single", (node,), 1))
         with deploy(cluster, compiled) as deployment:
             yield deployment
 
 
 def _first_numbers(numbers: int) -> onnx.ModelProto:
+    """Takes so many numbers and gives the first few back."""
     bounds = [helper.make_tensor(name, TensorProto.INT64, [1], [at]) for name, at in (("from", 0), ("to", SMALL))]
     axis = helper.make_tensor("axis", TensorProto.INT64, [1], [1])
     graph = helper.make_graph(
@@ -127,6 +138,27 @@ def _first_numbers(numbers: int) -> onnx.ModelProto:
         [*bounds, axis],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def _long() -> onnx.ModelProto:
+    """Takes a few numbers and gives as many back, after some milliseconds."""
+    weight = np.full(SMALL * SMALL, 1 / SMALL, np.float32).tobytes()
+    names = ["x", *(f"v{step}" for step in range(STEPS - 1)), "y"]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", [source, "w"], [made], name=made) for source, made in pairwise(names)],
+        "long",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, SMALL])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, SMALL])],
+        [helper.make_tensor("w", TensorProto.FLOAT, [SMALL, SMALL], weight, raw=True)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def _run_seconds(cluster: Cluster, node: NodeId, model: onnx.ModelProto) -> float:
+    """Of the model alone on the node, the least of several measurements."""
+    body = Measure(model.SerializeToString(), (Port("x", "float32", (1, SMALL)),), RUNS)
+    answers = (cluster.request(node, body, _READY_SECONDS).result() for _ in range(REPEATS))
+    return min(answer.seconds for answer in answers if isinstance(answer, Measured))
 
 
 def _feed(numbers: int) -> dict[str, npt.NDArray[Any]]:
@@ -158,6 +190,13 @@ def _stream(deployment: Deployment, process: psutil.Process, numbers: int) -> Ta
         clients.append((time.process_time() - client) / source.sent)
         agents.append((_used(process) - agent) / source.sent)
     return Taken(min(clients), min(agents))
+
+
+def _pace(deployment: Deployment) -> float:
+    """The least seconds between two micro-batches in ``REPEATS`` runs; they keep the agent's core busy."""
+    sink = _Discarded()
+    run_job(deployment, _Endless(SMALL, WARM), sink, in_flight=UNDER_WAY)
+    return min(1 / run_job(deployment, _Endless(SMALL), sink, in_flight=UNDER_WAY).throughput for _ in range(REPEATS))
 
 
 def _used(process: psutil.Process) -> float:

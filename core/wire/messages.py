@@ -36,6 +36,8 @@ class NodeInfo(Struct, frozen=True):
     data_port: int
     engine: str
     """"onnxruntime 1.31.0 CPUExecutionProvider" """
+    pinned: int | None = None
+    """The one core that the agent is bound to; None: it may use any."""
 
 
 class ShardLoad(Struct, frozen=True):

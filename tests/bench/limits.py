@@ -113,18 +113,23 @@ def ratios(
 
 def _watched(measure: Callable[[], float]) -> tuple[float, float]:
     """The measurement, and the cores that processes of nobody here used meanwhile."""
-    start, machine, mine = time.perf_counter(), _machine_seconds(), _family_seconds()
+    start, machine, mine = time.perf_counter(), machine_seconds(), family_seconds()
     value = measure()
     elapsed = time.perf_counter() - start
-    return value, max(0.0, (_machine_seconds() - machine - (_family_seconds() - mine)) / elapsed)
+    return value, max(0.0, (machine_seconds() - machine - (family_seconds() - mine)) / elapsed)
 
 
-def _machine_seconds() -> float:
+def foreign_cores(seconds: float) -> float:
+    """Cores that processes of nobody here use for so long."""
+    return _watched(lambda: time.sleep(seconds) or 0.0)[1]
+
+
+def machine_seconds() -> float:
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
 
 
-def _family_seconds() -> float:
+def family_seconds() -> float:
     me = psutil.Process()
     total = 0.0
     for process in [me, *me.children(recursive=True)]:

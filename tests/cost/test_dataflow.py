@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from core.cost.balance import balanced_cuts, estimated_profile
 from core.cost.dataflow import predict_outline
-from core.cost.messages import HOP_SECONDS, IN_FLIGHT, MESSAGE_SECONDS, RUN_SECONDS, SEND_SECONDS
+from core.cost.messages import HOP_SECONDS, IN_FLIGHT, MESSAGE_SECONDS, RUN_SECONDS, SEND_SECONDS, SWITCH_SECONDS
 from core.cost.predict import predict
 from core.cost.types import Machine, NodePrediction, Prediction, Profile
 from core.errors import PlanError
@@ -31,7 +31,7 @@ from core.run.credit import PER_STAGE
 from tests.cost.outlines import joined, part
 from tests.plan.models import build, chain, node_ids, request, skipping, to_model
 
-MESSAGE, HOP, CALL = MESSAGE_SECONDS, HOP_SECONDS, RUN_SECONDS
+MESSAGE, HOP, CALL = MESSAGE_SECONDS, HOP_SECONDS, RUN_SECONDS + SWITCH_SECONDS
 LAYER = 0.01
 
 

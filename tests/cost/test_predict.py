@@ -55,7 +55,7 @@ class TestPipeline:
     def test_the_slowest_stage_sets_the_pace(self) -> None:
         model = chain(5)
         found = predict(even(model), model, request("pipeline", 2, cuts=(4,)), {})
-        assert [node.compute_s for node in found.nodes] == pytest.approx([0.04, 0.06], rel=1e-3)
+        assert [node.compute_s for node in found.nodes] == pytest.approx([0.04, 0.06], rel=5e-3)
         assert found.throughput == pytest.approx(2 / 0.06, rel=0.01)
         assert found.bottleneck == node_ids(2)[1]
         assert [node.share for node in found.nodes] == pytest.approx([0.667, 1.0], rel=0.01)
@@ -66,7 +66,7 @@ class TestPipeline:
         model = chain(5)
         fast = node_ids(2)[1]
         found = predict(even(model), model, request("pipeline", 2, cuts=(4,)), {fast: 3.0})
-        assert found.nodes[1].compute_s == pytest.approx(0.02, rel=2e-3)
+        assert found.nodes[1].compute_s == pytest.approx(0.02, rel=1e-2)
         assert found.bottleneck == node_ids(2)[0]
 
     def test_bytes_and_weights_are_those_of_the_compiled_plan(self) -> None:
@@ -148,7 +148,13 @@ class TestSharedMachines:
         model = chain(5)
         asked, profile = request("replicate", 4), even(model)
         halves = dict.fromkeys(asked.nodes, 0.5)
-        limited = {node: Machine("lab-pc", cores=2, cpu_limit=0.5) for node in asked.nodes}
-        assert predict(profile, model, asked, halves, limited).throughput == pytest.approx(
-            predict(profile, model, asked, halves).throughput, rel=0.01
+        limited = {node: Machine("lab-pc", cores=2, cpu_limit=0.5) for node in asked.nodes[:2]}
+        crowded = {node: Machine("lab-pc", cores=2) for node in asked.nodes[2:]}
+        apart = predict(profile, model, asked, halves)
+        together = predict(
+            profile, model, asked, dict(zip(asked.nodes, (0.5, 0.5, 1, 1), strict=True)), limited | crowded
         )
+        whole = predict(profile, model, asked, {}, {node: Machine("lab-pc", cores=2) for node in asked.nodes})
+        assert together.throughput == pytest.approx(whole.throughput, rel=0.02)
+        assert together.throughput == pytest.approx(apart.throughput, rel=0.02)
+        assert together.nodes[0].share < together.nodes[2].share

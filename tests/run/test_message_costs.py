@@ -8,24 +8,26 @@ from core.run.message_costs import LARGE, NUMBER_BYTES, SMALL, Taken, measured_m
 
 
 def test_they_are_worked_out_from_what_both_ends_spend() -> None:
-    """A message 50 us and a byte 1 ns at each end, a run 20 us, a way 10 us."""
-    known = MessageCosts(50e-6, 1e-9, 10e-6, 20e-6)
+    """A message 50 us and a byte 1 ns at each end, a run 20 us, a way 10 us, a change of threads 90 us."""
+    known = MessageCosts(50e-6, 1e-9, 10e-6, 20e-6, 90e-6)
 
     def taken(numbers: int) -> Taken:
         ends = known.handling_seconds(2, NUMBER_BYTES * (numbers + SMALL))
         return Taken(ends, ends + known.run_s)
 
     small = taken(SMALL)
-    found = message_costs(small, taken(LARGE), small.client + small.agent + 2 * known.hop_s)
+    alone = small.client + small.agent + 2 * known.hop_s
+    found = message_costs(small, taken(LARGE), alone, small.agent + known.switch_s)
     assert found.message_s == pytest.approx(known.message_s)
     assert found.byte_s == pytest.approx(known.byte_s)
     assert found.hop_s == pytest.approx(known.hop_s)
     assert found.run_s == pytest.approx(known.run_s)
+    assert found.switch_s == pytest.approx(known.switch_s)
 
 
 def test_noise_gives_no_negative_costs() -> None:
-    found = message_costs(Taken(1e-4, 0.5e-4), Taken(0.9e-4, 0.5e-4), 1e-5)
-    assert min(found.message_s, found.byte_s, found.hop_s, found.run_s) >= 0
+    found = message_costs(Taken(1e-4, 0.5e-4), Taken(0.9e-4, 0.5e-4), 1e-5, -1e-5)
+    assert min(found.message_s, found.byte_s, found.hop_s, found.run_s, found.switch_s) >= 0
 
 
 def test_this_machine_is_measured_once() -> None:

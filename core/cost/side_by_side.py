@@ -1,0 +1,163 @@
+"""What cores take from each other: a model runs slower here while other processes run it on the other cores, since they
+share caches and the way to memory. Measured once for each model and micro-batch, and kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy.typing as npt
+import onnxruntime as ort
+import psutil
+
+from core.cost.clock import compute_clock
+from core.errors import Cancelled
+from core.model.graph import Model
+from core.model.reader import open_model
+from core.paths import cache_dir
+
+REVISION: Final = 1
+"""Raised when it is measured otherwise."""
+MOST_OTHERS: Final = 3
+"""Processes beside this one; what more would take is worked out from them."""
+SECONDS: Final = 0.5
+"""Of runs alone, and of runs side by side, beyond the fewest."""
+FEWEST_RUNS, MOST_RUNS = 3, 200
+LEAST: Final = 0.2
+"""A core is never taken to be slower than this because of the others."""
+_READY_SECONDS: Final = 60.0
+_MEMORY_SHARE: Final = 0.5
+"""Of what is free, that the sessions may take."""
+_LOOP: Final = "from core.cost.side_by_side import loop; loop()"
+
+
+def speed_side_by_side(model: Model, batch: int, nodes: int, cancel: threading.Event | None = None) -> float:
+    """Speed of each core of this machine while all of them run ``model`` with ``batch`` items, against one alone; at
+    most 1.0. ``nodes`` are to compute here at a time: no more are tried.
+
+    1.0 where it cannot be measured: a model without a file, no memory, no process can be started. Raises Cancelled.
+    """
+    cores = os.cpu_count() or 1
+    others = min(cores, nodes, MOST_OTHERS + 1) - 1
+    if others < 1 or model.path is None or getattr(sys, "frozen", False):
+        return 1.0
+    path = _kept_at(model, batch, others)
+    kept = _read(path)
+    if kept is None:
+        if (others + 1) * 2 * _weight_bytes(model) > _MEMORY_SHARE * _free():
+            return 1.0
+        try:
+            kept = _measured(model, batch, others, cancel)
+        except (OSError, subprocess.SubprocessError, RuntimeError):
+            return 1.0
+        _save(path, kept)
+    return max(LEAST, 1.0 - (1.0 - kept) * (cores - 1) / others)
+
+
+def _measured(model: Model, batch: int, others: int, cancel: threading.Event | None) -> float:
+    feed = model.random_feed(batch)
+    session = _session(str(model.path))
+    alone = _seconds(session, feed, cancel)
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        processes.extend(_start(str(model.path), batch) for _ in range(others))
+        for process in processes:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise RuntimeError("the other process ended")
+        beside = _seconds(session, feed, cancel)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return min(1.0, min(alone, _seconds(session, feed, cancel)) / beside)
+
+
+def _start(path: str, batch: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _LOOP, path, str(batch)]
+    root = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+
+
+def loop() -> None:
+    """Another process: runs the model until it is killed, or whoever started it is gone."""
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    path, batch = sys.argv[1], int(sys.argv[2])
+    feed, session = open_model(Path(path)).random_feed(batch), _session(path)
+    session.run(None, feed)
+    session.run(None, feed)
+    print("ready", flush=True)
+    while True:
+        session.run(None, feed)
+
+
+def _session(path: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _seconds(
+    session: ort.InferenceSession, feed: Mapping[str, npt.NDArray[Any]], cancel: threading.Event | None
+) -> float:
+    """Median of one run, after two that are not counted."""
+    session.run(None, feed)
+    session.run(None, feed)
+    clock = compute_clock(1)
+    taken: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(taken) < FEWEST_RUNS or (time.perf_counter() < end and len(taken) < MOST_RUNS):
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("Measuring the model was stopped.")
+        begun = clock()
+        session.run(None, feed)
+        taken.append(clock() - begun)
+    return statistics.median(taken)
+
+
+def _weight_bytes(model: Model) -> int:
+    values = model.ir.graph.initializers.values()
+    return sum(value.const_value.nbytes for value in values if value.const_value is not None)
+
+
+def _free() -> int:
+    return int(psutil.virtual_memory().available)
+
+
+def _kept_at(model: Model, batch: int, others: int) -> Path:
+    words = repr((REVISION, model.sha256, batch, others, os.cpu_count(), ort.__version__))
+    folder = cache_dir() / "side-by-side"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{hashlib.sha256(words.encode()).hexdigest()}.json"
+
+
+def _read(path: Path) -> float | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=float)
+    except (OSError, msgspec.DecodeError):
+        return None  # not measured yet, or damaged
+
+
+def _save(path: Path, speed: float) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+    partial.write_bytes(msgspec.json.encode(speed))
+    partial.replace(path)
