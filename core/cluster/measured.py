@@ -111,11 +111,17 @@ class Measurements(Struct, frozen=True):
         here = self.benchmarks.get(WORKSTATION)
         if here is None:
             return {}
-        return {
-            node: speed_for(mix, self.benchmarks[node], here) * info.cpu_limit
-            for node, info in infos.items()
-            if node in self.benchmarks
-        }
+        found = {}
+        for node, info in infos.items():
+            if node in self.benchmarks:
+                same = info.threads == 1 and self._is_here(node)  # the very same core: a difference is noise
+                found[node] = (1.0 if same else speed_for(mix, self.benchmarks[node], here)) * info.cpu_limit
+        return found
+
+    def _is_here(self, node: NodeId) -> bool:
+        """Whether a node is on the workstation itself, as far as its links were measured."""
+        link = self.links.get((WORKSTATION, node))
+        return link is not None and link.loopback
 
     def links_of(self, nodes: Iterable[NodeId]) -> Links:
         """What predictions are to know of the network between ``nodes`` and the workstation.

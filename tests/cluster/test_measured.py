@@ -137,3 +137,11 @@ def test_speeds_are_under_the_present_limit() -> None:
 
 def test_without_nodes() -> None:
     assert KNOWN.without([A]) == Measurements({WORKSTATION: HERE})
+
+
+def test_one_thread_of_this_machine_is_as_fast_as_itself() -> None:
+    noisy = replace(HERE, gemm_flops=1.06 * HERE.gemm_flops)
+    near = replace(LINE, loopback=True)
+    known = Measurements({WORKSTATION: HERE, A: noisy, B: noisy}, {(WORKSTATION, A): near, (WORKSTATION, B): LINE})
+    infos = {A: info(threads=1, cpu_limit=0.5), B: info(threads=1)}
+    assert known.speeds(infos, Mix(1, 0, 0)) == {A: 0.5, B: pytest.approx(1.06)}
