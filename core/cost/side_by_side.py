@@ -65,7 +65,8 @@ def speed_side_by_side(model: Model, batch: int, nodes: int, cancel: threading.E
 
 
 def _measured(model: Model, batch: int, others: int, cancel: threading.Event | None) -> float:
-    feed = model.random_feed(batch)
+    assert model.path is not None
+    feed = open_model(model.path).random_feed(batch)  # the file is without pre- and postprocessing
     session = _session(str(model.path))
     alone = _seconds(session, feed, cancel)
     processes: list[subprocess.Popen[str]] = []
@@ -79,7 +80,7 @@ def _measured(model: Model, batch: int, others: int, cancel: threading.Event | N
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
     return min(1.0, min(alone, _seconds(session, feed, cancel)) / beside)
 
 

@@ -30,7 +30,7 @@ from core.plan.form import NodeId, PlanRequest
 from core.plan.group import GroupProgram, divide
 from core.plan.inferring import with_all_types
 from core.plan.layouts import Group
-from core.plan.levels import check_busy, leaf_works, needed_operators
+from core.plan.levels import idle, leaf_works, needed_operators
 from core.plan.nesting import LayerKind, LeafNode, Node, connect, group_node, stage_node
 from core.plan.outline import Leaf, Partition, Transfer
 from core.plan.overlaps import overlaps
@@ -347,11 +347,13 @@ class _Nesting:
 def _check_busy(built: _Replica) -> None:
     """PlanError where a node would have nothing to do."""
     leaves = [
-        Leaf(leaf.node, program, leaf.path, 0, leaf.stage, leaf.rank)
-        for leaf, program in zip(built.leaves, built.programs, strict=True)
+        Leaf(one.node, program, one.path, 0, one.stage, one.rank)
+        for one, program in zip(built.leaves, built.programs, strict=True)
     ]
     works = leaf_works(leaves, built.transfers)
-    check_busy(works, needed_operators(works, built.transfers)[0])
+    for leaf, alive in zip(leaves, needed_operators(works, built.transfers)[0], strict=True):
+        if not alive:
+            raise idle(leaf, leaves)
 
 
 def _shares_out(level: Level) -> bool:

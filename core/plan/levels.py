@@ -168,14 +168,8 @@ def leaf_works(leaves: Sequence[Leaf], transfers: Sequence[Transfer]) -> list[Le
     return works
 
 
-def check_busy(works: Sequence[LeafWork], alive: Sequence[set[int]]) -> None:
-    """PlanError where a leaf has none of the operators that are ``alive``."""
-    for work, needed in zip(works, alive, strict=True):
-        if not needed:
-            raise _idle(work.leaf, [one.leaf for one in works])
-
-
-def _idle(leaf: Leaf, leaves: Sequence[Leaf]) -> PlanError:
+def idle(leaf: Leaf, leaves: Sequence[Leaf]) -> PlanError:
+    """That nothing which ``leaf`` could do is needed; in the words of a person who knows of stages and ranks."""
     stage = f"Stage {leaf.stage + 1}" if len({one.stage for one in leaves}) > 1 else ""
     rank = f"rank {leaf.rank + 1}" if len({one.rank for one in leaves}) > 1 else ""
     who = ", ".join(filter(None, (stage, rank))) or "A node"

