@@ -183,7 +183,7 @@ class NodesBridge(QObject):
         self._refresh.start()
         self._take_measurements(cluster.measurements)
         if self._measures:
-            self.tasks.start(work.message_costs, self._messages_measured)
+            self.tasks.start(work.kept_message_costs, self._messages_measured)
         if cluster.discovery_problem:
             self._on_event(DiscoveryProblem(cluster.discovery_problem))
         self._refresh_nodes()

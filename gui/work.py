@@ -94,11 +94,12 @@ def measure_speeds(cluster: Cluster, nodes: Sequence[NodeId]) -> dict[NodeId, fl
     return dict(cluster.measure_speeds(nodes))
 
 
-def message_costs() -> MessageCosts:
-    """Of this machine; takes some seconds the first time."""
-    from core.run.message_costs import measured_message_costs
+def kept_message_costs() -> MessageCosts:
+    """Of this machine as they were measured; typical ones till then."""
+    from core.cost.kept_messages import kept_message_costs
+    from core.cost.messages import TYPICAL
 
-    return measured_message_costs()
+    return kept_message_costs() or TYPICAL
 
 
 def start_local(count: int, first: int, cpu_limits: Sequence[float] | None) -> LocalAgents:

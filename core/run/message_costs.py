@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,9 @@ NUMBER_BYTES: Final = 4
 SECONDS: Final = 0.3
 """Of messages of each size: many ticks of the clock that tells a process's time."""
 REPEATS: Final = 3
+TRIES: Final = 2
+STEADY: Final = 1.25
+"""Times the least of the repeats that their median may be."""
 STEPS: Final = 800
 """Of the shard that takes longer than ``SHORT_SECONDS`` on any machine."""
 RUNS: Final = 50
@@ -59,19 +62,35 @@ _READY_SECONDS: Final = 20.0
 def measured_message_costs() -> MessageCosts:
     """Of this machine, with speed 1; takes some seconds the first time.
 
-    Typical figures where no agent can be started for it.
+    Typical figures where no agent can be started for it, or while other programs keep the machine too busy to tell.
     """
     kept = kept_message_costs()
     if kept is not None:
         return kept
     if getattr(sys, "frozen", False):
         return TYPICAL
-    try:
-        costs = _measure()
-    except (OSError, psutil.Error, ShardboardError):
-        return TYPICAL
-    keep_message_costs(costs)
-    return costs
+    for _ in range(TRIES):
+        try:
+            costs = _measure()
+        except DisturbedError:
+            continue
+        except (OSError, psutil.Error, ShardboardError):
+            break
+        keep_message_costs(costs)
+        return costs
+    return TYPICAL
+
+
+class DisturbedError(Exception):
+    """Repeats differ too much to be the machine's own."""
+
+
+def steady(repeats: Sequence[float]) -> float:
+    """The least of the repeats: whatever disturbs one makes it longer. Raises where most of them were disturbed."""
+    least = min(repeats)
+    if statistics.median(repeats) > STEADY * least:
+        raise DisturbedError
+    return least
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -158,7 +177,7 @@ def _run_seconds(cluster: Cluster, node: NodeId, model: onnx.ModelProto) -> floa
     """Of the model alone on the node, the least of several measurements."""
     body = Measure(model.SerializeToString(), (Port("x", "float32", (1, SMALL)),), RUNS)
     answers = (cluster.request(node, body, _READY_SECONDS).result() for _ in range(REPEATS))
-    return min(answer.seconds for answer in answers if isinstance(answer, Measured))
+    return steady([answer.seconds for answer in answers if isinstance(answer, Measured)])
 
 
 def _feed(numbers: int) -> dict[str, npt.NDArray[Any]]:
@@ -179,7 +198,7 @@ def _alone(deployment: Deployment, numbers: int) -> float:
 
 
 def _stream(deployment: Deployment, process: psutil.Process, numbers: int) -> Taken:
-    """The least of ``REPEATS`` runs of about ``SECONDS``: whatever disturbs one makes it longer."""
+    """The least of ``REPEATS`` runs of about ``SECONDS``."""
     sink = _Discarded()
     run_job(deployment, _Endless(numbers, WARM), sink, in_flight=UNDER_WAY)
     clients, agents = [], []
@@ -189,14 +208,15 @@ def _stream(deployment: Deployment, process: psutil.Process, numbers: int) -> Ta
         run_job(deployment, source, sink, in_flight=UNDER_WAY)
         clients.append((time.process_time() - client) / source.sent)
         agents.append((_used(process) - agent) / source.sent)
-    return Taken(min(clients), min(agents))
+    return Taken(steady(clients), steady(agents))
 
 
 def _pace(deployment: Deployment) -> float:
     """The least seconds between two micro-batches in ``REPEATS`` runs; they keep the agent's core busy."""
     sink = _Discarded()
     run_job(deployment, _Endless(SMALL, WARM), sink, in_flight=UNDER_WAY)
-    return min(1 / run_job(deployment, _Endless(SMALL), sink, in_flight=UNDER_WAY).throughput for _ in range(REPEATS))
+    rates = [run_job(deployment, _Endless(SMALL), sink, in_flight=UNDER_WAY).throughput for _ in range(REPEATS)]
+    return steady([1 / rate for rate in rates])
 
 
 def _used(process: psutil.Process) -> float:
