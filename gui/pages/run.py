@@ -278,9 +278,11 @@ class RunPage(Page):
             self._bar.setRange(0, STEPS)
             self._bar.setValue(round(STEPS * min(1.0, progress.items_done / total)))
         predicted, error = self._bridge.deployed_prediction, self._bridge.prediction_error()
-        expected = self.tr("{0} predicted").format(quantity(predicted.throughput)) if predicted else ""
-        if expected and error is not None:
-            expected = self.tr("{0}, {1}").format(expected, signed_percent(error))
+        expected = ""
+        if predicted is not None and error is not None:
+            expected = self.tr("{0} against {1}").format(signed_percent(error), quantity(predicted.throughput))
+        elif predicted is not None:
+            expected = self.tr("{0} predicted").format(quantity(predicted.throughput))
         self._throughput.set(quantity(progress.throughput), expected)
         expected = self.tr("{0} predicted").format(seconds(predicted.latency_s)) if predicted else ""
         self._latency.set(seconds(progress.latency_p50_ms / 1e3), expected)
@@ -328,7 +330,7 @@ class RunPage(Page):
         if report.predicted is None or report.predicted.throughput <= 0:
             return ""
         error = report.throughput / report.predicted.throughput - 1.0
-        return self.tr("{0} predicted, {1}").format(quantity(report.predicted.throughput), signed_percent(error))
+        return self.tr("{0} against {1}").format(signed_percent(error), quantity(report.predicted.throughput))
 
     def _failed(self, message: str) -> None:
         self._grid.results.flush()
