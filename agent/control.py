@@ -283,6 +283,7 @@ class Control:
                 f"This node speaks protocol {PROTOCOL_VERSION} (Shardboard {__version__}), "
                 f"you speak {body.protocol} (Shardboard {body.version[:32]}). Install the same version on both.",
             )
+        self._info = msgspec.structs.replace(self._info, own_memory=self._loader.own_memory)
         return Welcome(PROTOCOL_VERSION, self._info)
 
     def _on_reserve(self, received: Received, _id: int, body: Request) -> Reply:

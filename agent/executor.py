@@ -1,8 +1,8 @@
 """Runs shards with onnxruntime: sessions whose weights lie in blobs, mapped by onnxruntime itself.
 
 See ``agent.graph_proto`` for how a graph finds its weights. A mapped blob costs memory only while its pages are in
-use, and the system may take them back; what onnxruntime keeps besides is a repacked copy of the matrices and filters
-that its kernels want in another layout.
+use, and the system may take them back. Matrices and filters that its kernels want in another layout onnxruntime keeps
+in that one only, and lets go of their blobs.
 """
 
 from __future__ import annotations

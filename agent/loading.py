@@ -9,6 +9,7 @@ from typing import Final
 
 import psutil
 
+from agent import heap
 from agent.arena import Arena
 from agent.blobs import BlobStore
 from agent.data_plane import DataPlane
@@ -48,9 +49,20 @@ class Loader:
         self._process = psutil.Process(os.getpid())
         self._base: int = self._process.memory_info().rss
         """What the agent takes with nothing loaded."""
+        self._used = False
+        """Whether anything ever was."""
 
-    def check_memory(self, nbytes: int) -> None:
-        """Raises AgentFailureError("memory"), with figures, where a deployment of ``nbytes`` does not fit."""
+    @property
+    def own_memory(self) -> int:
+        """Resident bytes of the agent before it holds any shard. It grows until somebody is connected; what earlier
+        shards left behind does not count. Any thread."""
+        if not self._used:
+            self._base = self._process.memory_info().rss
+        return self._base
+
+    def check_memory(self, nbytes: int, loading: int = 0) -> None:
+        """Raises AgentFailureError("memory"), with figures, where a deployment of ``nbytes`` does not fit, or where the
+        machine has no room for ``loading`` bytes more that are needed for a moment."""
         room = self._memory_limit - self._base
         if nbytes > room:
             raise AgentFailureError(
@@ -58,18 +70,23 @@ class Loader:
                 f"The shards need {format_bytes(nbytes)}, but this node may use {format_bytes(self._memory_limit)}, "
                 f"of which the agent itself takes {format_bytes(self._base)}.",
             )
-        free = self.free_memory
-        if nbytes > free:
+        free = self._machine_free()
+        if nbytes + loading > free:
+            moment = " while they are loaded" if loading else ""
             raise AgentFailureError(
                 "memory",
-                f"The shards need {format_bytes(nbytes)}, but only {format_bytes(free)} are free on this node.",
+                f"The shards need {format_bytes(nbytes + loading)}{moment}, but only {format_bytes(free)} are free on "
+                "this node.",
             )
 
     @property
     def free_memory(self) -> int:
         """Bytes that shards may take now, those that are loaded not counted. Any thread."""
-        free = psutil.virtual_memory().available + max(0, self._process.memory_info().rss - self._base)
-        return max(0, min(self._memory_limit - self._base, int(free)))
+        return max(0, min(self._memory_limit - self._base, self._machine_free()))
+
+    def _machine_free(self) -> int:
+        """Of the machine, whatever this node may use of it."""
+        return int(psutil.virtual_memory().available + max(0, self._process.memory_info().rss - self._base))
 
     def load(self, message: LoadShards, owner: str, wanted: Callable[[], bool]) -> Loaded:
         """Serve ``message`` from now on. ``wanted`` says whether the reservation is still the same one.
@@ -80,11 +97,13 @@ class Loader:
         flow = self._flow(message, owner)
         self._blobs.pin(message.deployment, _blobs_of(message))
         self._data.uninstall(message.deployment).result(_INSTALL_SECONDS)
+        self._used = True
         self._arena.give_back()
         shards = []
         for shard in message.shards:
             _insist(wanted)
             shards.append(load_shard(shard, self._blobs, self._threads))
+            heap.give_back()
         self._trust.lend(message.deployment, flow.peers)
         try:
             self._data.install(flow, shards, message.peers).result(_INSTALL_SECONDS)
@@ -97,13 +116,18 @@ class Loader:
 
     def unload(self, deployment: str) -> None:
         """Let go of a deployment; does not wait for the data thread. May be called from any thread."""
-        self._data.uninstall(deployment).add_done_callback(lambda _: self._arena.give_back())
+        self._data.uninstall(deployment).add_done_callback(lambda _: self._give_back())
         self._trust.withdraw(deployment)
         self._blobs.unpin(deployment)
 
+    def _give_back(self) -> None:
+        """What the shards that are gone had taken."""
+        self._arena.give_back()
+        heap.give_back()
+
     def _flow(self, message: LoadShards, owner: str) -> Dataflow:
         needed = memory_bytes(message.shards)
-        self.check_memory(needed)
+        self.check_memory(needed, max((shard.repacked_bytes for shard in message.shards), default=0))
         budget = room_for_inputs(self._memory_limit - self._base - needed)
         try:
             return Dataflow(

@@ -13,8 +13,8 @@ from PySide6.QtCore import QObject, Signal
 
 from core.errors import Cancelled, ShardboardError
 from core.plan.form import PlanRequest
-from gui import work
 from gui.bridge_nodes import Phase
+from gui.work import comparing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,9 +79,9 @@ class Bench(QObject):
         self.model_name, self.micro_batch, self.items = bridge.model.name, batch, 0
         speeds = {node.id: bridge.speed_of(node.id) for node in nodes}
         profile = bridge.profile if bridge.profile is not None and bridge.profile.batch == batch else None
-        order = work.CompareOrder(bridge.model, batch, profile, nodes, speeds, bridge.links, seconds)
+        order = comparing.CompareOrder(bridge.model, batch, profile, nodes, speeds, bridge.links, seconds)
         post = bridge.tasks.post
-        steps = work.CompareSteps(
+        steps = comparing.CompareSteps(
             begins=lambda text: post(partial(self._begins, cancel, text)),
             share=lambda done: post(partial(self._share, cancel, done)),
             ran=lambda row, request: post(partial(self._add, cancel, Line(row.strategy, row, request))),
@@ -90,7 +90,7 @@ class Bench(QObject):
         self._text = ""
         bridge._set_phase(Phase.COMPARING)
         bridge.tasks.start(
-            partial(work.compare, bridge.cluster, order, bridge.give_up_deployment(), steps, cancel),
+            partial(comparing.compare, bridge.cluster, order, bridge.give_up_deployment(), steps, cancel),
             self._done,
             self._failed,
         )

@@ -4,8 +4,9 @@ Lives on the GUI thread and never waits there: cluster events arrive on the clus
 calls; models are opened, profiled, compiled, deployed and run on worker threads (:mod:`gui.work`), each with an event
 that cancels it. Pages read the attributes, call the methods and listen to the signals; they never touch the cluster.
 
-It is written in three layers, one a file: nodes (:mod:`gui.bridge_nodes`), model and plan (:mod:`gui.bridge_plan`),
-deployment and runs (here).
+It is written in layers, one a file: nodes (:mod:`gui.bridge_nodes`), what is measured of them
+(:mod:`gui.bridge_measuring`), the model (:mod:`gui.bridge_model`), the plan (:mod:`gui.bridge_plan`), deployment and
+runs (here).
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from core.cluster.node import NodeState
 from core.errors import Cancelled, ShardboardError
 from core.plan.form import NodeId, PlanRequest
 from core.run.report import RunProgress, RunReport
-from gui import work
 from gui.bench import Bench
 from gui.bridge_nodes import Phase
 from gui.bridge_plan import PlanBridge
 from gui.partition_state import QUICK
 from gui.shard_words import shards_words
 from gui.truth import Truth
+from gui.work import closing, deploying, running
 
 if TYPE_CHECKING:
     from core.cluster.client import Cluster
@@ -67,6 +68,8 @@ class Bridge(PlanBridge):
         self.progress: RunProgress | None = None
         self.report: RunReport | None = None
         """Of the last run; None while one goes on."""
+        self.in_flight: int | None = None
+        """Micro-batches at a time per replica of the last run, where that was asked for."""
         self._deploying: threading.Event | None = None
         self._running: threading.Event | None = None
         self._draining: threading.Event | None = None
@@ -82,6 +85,9 @@ class Bridge(PlanBridge):
     def speed_of(self, node_id: str) -> float:
         """As measured, and corrected by what runs of the model that is open have shown."""
         return super().speed_of(node_id) * self.truth.factor(NodeId(node_id))
+
+    def message_factor(self) -> float:
+        return self.truth.message_factor()
 
     # ------------------------------------------------------------ deployment
 
@@ -101,29 +107,29 @@ class Bridge(PlanBridge):
         self._deploying = threading.Event()
         self._set_phase(Phase.DEPLOYING)
         self._activity("deploy", self.tr("Deploying"))
-        steps = work.DeploySteps(
+        steps = deploying.DeploySteps(
             compiled=lambda plan: self.tasks.post(partial(self._compiled, plan)),
             progress=lambda progress: self.tasks.post(partial(self.deployProgress.emit, progress)),
         )
         self.tasks.start(
-            partial(work.deploy, self.cluster, self._order(self.model, self.request), old, steps, self._deploying),
+            partial(deploying.deploy, self.cluster, self._order(self.model, self.request), old, steps, self._deploying),
             self._deployed,
             self._deploy_failed,
         )
 
-    def _order(self, model: Model, request: PlanRequest) -> work.DeployOrder:
+    def _order(self, model: Model, request: PlanRequest) -> deploying.DeployOrder:
         profile = self.profile if self.profile is not None and self.profile.batch == request.micro_batch else None
-        return work.DeployOrder(model, request, profile, self.speeds_of(request), tuple(self.nodes), self.links)
+        return deploying.DeployOrder(model, request, profile, self.speeds_of(request), tuple(self.nodes), self.links)
 
     def _compiled(self, compiled: CompiledPlan) -> None:
         self.compiled = compiled
         self.deployed_division = compiled.outline.division
         self.planCompiled.emit(compiled)
 
-    def _deployed(self, result: work.Deployed) -> None:
+    def _deployed(self, result: deploying.Deployed) -> None:
         self._activity("deploy")
         self.deployment = result.deployment
-        self.deployed_prediction = None
+        self.deployed_prediction = self._deployed_basis = None
         self._work_out_deployed()
         self._predict_deployed()
         self.verification = result.verification
@@ -190,7 +196,7 @@ class Bridge(PlanBridge):
             )
             return
         cancel, drain = self._running, self._draining = threading.Event(), threading.Event()
-        order = work.RunOrder(
+        order = running.RunOrder(
             spec=spec,
             repeat=repeat,
             in_flight=in_flight,
@@ -199,17 +205,20 @@ class Bridge(PlanBridge):
             verification=self.verification,
             prediction=self.deployed_prediction,
             names={n.id: n.name for n in self.nodes},
+            ran=self.truth.ran(in_flight),
         )
-        steps = work.RunSteps(
+        steps = running.RunSteps(
             progress=lambda progress: self.tasks.post(partial(self._run_progress, progress)),
             results=lambda results: self.tasks.post(partial(self.resultsArrived.emit, results)),
         )
         self.progress = None
         self.report = None
+        self.in_flight = in_flight
+        self._deployed_basis = self.deployed_prediction.timed if self.deployed_prediction is not None else None
         self._set_phase(Phase.RUNNING)
         self.runStarted.emit()
         self.tasks.start(
-            partial(work.run, self.deployment, self.model, self.entry, order, steps, drain, cancel),
+            partial(running.run, self.deployment, self.model, self.entry, order, steps, drain, cancel),
             self._run_finished,
             self._run_failed,
         )
@@ -222,7 +231,7 @@ class Bridge(PlanBridge):
 
     def prediction_error(self) -> float | None:
         """(measured − predicted) / predicted throughput of the deployed plan."""
-        measured, prediction = self.measured_throughput(), self.deployed_prediction
+        measured, prediction = self.measured_throughput(), self.truth.prediction
         if measured is None or prediction is None or prediction.throughput <= 0:
             return None
         return measured / prediction.throughput - 1.0
@@ -259,7 +268,7 @@ class Bridge(PlanBridge):
         self._set_phase(Phase.DEPLOYED)
         self.runFinished.emit(report)
         self.tasks.start(
-            partial(work.save_run, report),
+            partial(running.save_run, report),
             lambda _id: self.historyChanged.emit(),
             partial(self._failed, self.tr("The run was not kept in the history")),
         )
@@ -300,6 +309,9 @@ class Bridge(PlanBridge):
         if self._closing:
             return
         self._closing = True
+        self.way.end()
+        self.costs.stop()
+        self.timings.stop()
         for timer in (self._refresh, self._measure_soon, self._profile_soon):
             timer.stop()
         self.bench.cancel()
@@ -309,7 +321,7 @@ class Bridge(PlanBridge):
                 cancel.set()
         done = threading.Event()
         loop = QEventLoop()
-        self.tasks.submit(partial(work.close_all, self._is_quiet, self._held, done, CLOSE_SECONDS))
+        self.tasks.submit(partial(closing.close_all, self._is_quiet, self._held, done, CLOSE_SECONDS))
         poll = QTimer()
         poll.setInterval(20)
         poll.timeout.connect(lambda: loop.quit() if done.is_set() else None)
@@ -326,8 +338,13 @@ class Bridge(PlanBridge):
 
     def _is_quiet(self) -> bool:
         """Any thread."""
-        return self.phase in {Phase.IDLE, Phase.DEPLOYED} and not self._activities.keys() & {
-            "local",
-            "cluster",
-            "measure",
-        }
+        return (
+            self.costs.idle
+            and self.phase in {Phase.IDLE, Phase.DEPLOYED}
+            and not self._activities.keys()
+            & {
+                "local",
+                "cluster",
+                "measure",
+            }
+        )

@@ -1,4 +1,4 @@
-"""The bridge's first part: the cluster, its nodes, their speeds, and local agents.
+"""The bridge's first part: the cluster, its nodes, and local agents.
 
 Cluster events arrive on the cluster's thread and hop to the GUI thread as queued calls, in order. Everything here
 belongs to the GUI thread unless a docstring says otherwise.
@@ -7,7 +7,6 @@ belongs to the GUI thread unless a docstring says otherwise.
 from __future__ import annotations
 
 import enum
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -24,27 +23,22 @@ from core.cluster.events import (
     NodeRemoved,
     TelemetryArrived,
 )
-from core.cluster.measured import MeasuredLink, Measurements
-from core.cluster.node import CONNECTED, Node, NodeState
-from core.cost.benchmark import EVEN, Mix, stale_reasons
-from core.cost.links import UNKNOWN, Links
+from core.cluster.measured import Measurements
+from core.cluster.node import Node, NodeState
 from core.errors import Cancelled, ShardboardError
 from core.plan.form import NodeId
 from core.wire.messages import Telemetry
-from gui import work
 from gui.colours import node_colour
 from gui.tasks import Tasks
 from gui.theme import Theme
+from gui.work import reaching
 
 if TYPE_CHECKING:
     from core.cluster.client import Cluster
     from core.cluster.deployment import Deployment
     from core.cluster.local import LocalAgents
-    from core.cluster.measuring import Outcome
-    from core.cost.messages import MessageCosts
 
 REFRESH_MS: Final = 1000
-MEASURE_DELAY_MS: Final = 400
 SMOOTHING_SECONDS: Final = 0.6
 
 
@@ -88,14 +82,6 @@ class NodesBridge(QObject):
     nodeChanged = Signal(str)
     telemetryArrived = Signal(str, object)
     discoveryProblem = Signal(str)
-    speedsChanged = Signal()
-    """Speeds or links that predictions rest on are others now."""
-    measurementsChanged = Signal()
-    """Other benchmarks or links are known, or others are stale."""
-    measureProgress = Signal(float, str)
-    """(share done, what is being measured) of a measurement that a person asked for."""
-    measureEnded = Signal(object)
-    """Outcome; None when it was cancelled or failed."""
     localAgentsChanged = Signal()
 
     phaseChanged = Signal(object)
@@ -112,34 +98,17 @@ class NodesBridge(QObject):
         self.nodes: tuple[Node, ...] = ()
         self.telemetry: dict[NodeId, Telemetry] = {}
         self.traffic: dict[NodeId, Traffic] = {}
-        self.speeds: dict[NodeId, float] = {}
-        """Of nodes measured so far, for the model that is open; 1.0 is this workstation with one thread."""
-        self.measurements = Measurements()
-        """Benchmarks of nodes and measured links, as the cluster knows them."""
-        self._links_now = Measurements()
-        """Without links whose ends are not where they were."""
-        self.links: Links = UNKNOWN
-        """What predictions know of the network between the nodes."""
-        self.mix: Mix = EVEN
-        """What the time of the model that is open is made of."""
-        self.messages: MessageCosts | None = None
-        """Measured for this machine; None until then: typical ones count."""
-        self._stale: dict[NodeId, tuple[str, ...]] = {}
-        self._stale_now: dict[NodeId, tuple[str, ...]] = {}
-        self._asked_measure: threading.Event | None = None
         self._measures = False
-        self._quick: dict[NodeId, float] = {}
-        """Speeds by one graph that runs there and here, until a node is benchmarked."""
+        """New nodes are benchmarked in the background."""
+        self.way = self.tasks.way
         self.deployment: Deployment | None = None
         self.phase = Phase.IDLE
         self._local: list[LocalAgents] = []
         self._slots: dict[NodeId, int] = {}
-        self._measuring = False
         self._closing = False
         self._activities: dict[str, tuple[str, float]] = {}
         self._progress_shown = 0.0
         self._refresh = self._timer(REFRESH_MS, self._refresh_nodes, once=False)
-        self._measure_soon = self._timer(MEASURE_DELAY_MS, self._measure)
 
     def _timer(self, interval: int, call: object, *, once: bool = True) -> QTimer:
         timer = QTimer(self)
@@ -166,7 +135,7 @@ class NodesBridge(QObject):
         self._measures = measure
         self._activity("cluster", self.tr("Looking for nodes"))
         self.tasks.start(
-            partial(work.open_cluster, tuple(addresses), self._from_cluster, measure=measure),
+            partial(reaching.open_cluster, tuple(addresses), self._from_cluster, measure=measure),
             partial(self._cluster_opened, local=local, cpu_limits=cpu_limits),
             partial(self._failed, self.tr("The panel cannot reach any node")),
         )
@@ -181,14 +150,15 @@ class NodesBridge(QObject):
         if self._closing:
             return
         self._refresh.start()
-        self._take_measurements(cluster.measurements)
-        if self._measures:
-            self.tasks.start(work.kept_message_costs, self._messages_measured)
+        self._cluster_met(cluster)
         if cluster.discovery_problem:
             self._on_event(DiscoveryProblem(cluster.discovery_problem))
         self._refresh_nodes()
         if local:
             self.startLocalAgents(local, cpu_limits=cpu_limits)
+
+    def _cluster_met(self, cluster: Cluster) -> None:
+        """It was opened."""
 
     def _on_event(self, event: ClusterEvent) -> None:
         match event:
@@ -205,8 +175,7 @@ class NodesBridge(QObject):
                 self.traffic.pop(node_id, None)
                 self.nodesChanged.emit()
             case MeasurementsChanged(measurements=measurements, stale=stale):
-                self._stale = dict(stale)
-                self._take_measurements(measurements)
+                self._measurements_changed(measurements, dict(stale))
             case DiscoveryProblem(message=message):
                 self.discovery_problem = message
                 self.discoveryProblem.emit(message)
@@ -219,25 +188,20 @@ class NodesBridge(QObject):
         before = known.get(node.id)
         if before == node:
             return
-        self._scale_speed(before, node)
         if node.state is NodeState.LOST:
             self.traffic.pop(node.id, None)
         known[node.id] = node
         self.nodes = tuple(known.values())
-        if node.speed is not None and node.id not in self._quick:
-            self._quick[node.id] = node.speed
-        if before is None or before.info != node.info or node.id not in self.speeds:
-            self._work_out_speeds()
+        self._node_changed(before, node)
         self.nodeChanged.emit(node.id)
-        if before is None or _shown(before) != _shown(node):
+        if before is None or shown_of(before) != shown_of(node):
             self.nodesChanged.emit()
-            self._measure_soon.start()
 
-    def _scale_speed(self, before: Node | None, after: Node) -> None:
-        """A changed CPU limit changes the speed in proportion; no need to measure again."""
-        if before is None or before.info is None or after.info is None or after.id not in self._quick:
-            return
-        self._quick[after.id] *= after.info.cpu_limit / before.info.cpu_limit
+    def _node_changed(self, before: Node | None, node: Node) -> None:
+        """It is in its place; nobody was told yet."""
+
+    def _measurements_changed(self, measurements: Measurements, stale: dict[NodeId, tuple[str, ...]]) -> None:
+        """The cluster knows other ones, or others no longer hold."""
 
     def _refresh_nodes(self) -> None:
         """Round trip times change without an event; look once a second."""
@@ -245,7 +209,6 @@ class NodesBridge(QObject):
             return
         for node in self.cluster.nodes():
             self._take(node)
-        self._look_for_stale()
 
     def node(self, node_id: str) -> Node | None:
         return next((n for n in self.nodes if n.id == node_id), None)
@@ -276,21 +239,23 @@ class NodesBridge(QObject):
         return sum(len(group.agents) for group in self._local)
 
     def addAddress(self, host: str, port: int) -> None:
-        self._with_cluster(partial(work.add_address, host, port), self.tr("{0} was not added").format(f"{host}:{port}"))
+        self._with_cluster(
+            partial(reaching.add_address, host, port), self.tr("{0} was not added").format(f"{host}:{port}")
+        )
 
     def pair(self, host: str, pairing_port: int, code: str) -> None:
         self._with_cluster(
-            partial(work.pair, host, pairing_port, code), self.tr("Pairing with {0} did not work").format(host)
+            partial(reaching.pair, host, pairing_port, code), self.tr("Pairing with {0} did not work").format(host)
         )
 
     def setLimits(self, node_id: str, cpu_limit: float | None = None, link_limit: int | None = None) -> None:
         """Slow a node on purpose: share of a core 0..1, bits/s (0: unlimited); None leaves a limit as it is."""
         self._with_cluster(
-            partial(work.set_limits, NodeId(node_id), cpu_limit, link_limit),
+            partial(reaching.set_limits, NodeId(node_id), cpu_limit, link_limit),
             self.tr("The limits of {0} were not changed").format(self.name_of(node_id)),
         )
 
-    def _with_cluster(self, call: work.ClusterCall, title: str) -> None:
+    def _with_cluster(self, call: reaching.ClusterCall, title: str) -> None:
         if self.cluster is None:
             self.errorRaised.emit(title, self.tr("The panel is still starting."), self.tr("Try again in a moment."))
             return
@@ -308,7 +273,7 @@ class NodesBridge(QObject):
         self._activity("local", self.tr("Starting local agents"))
         first = self.local_count()
         self.tasks.start(
-            partial(work.start_local, count, first, cpu_limits),
+            partial(reaching.start_local, count, first, cpu_limits),
             self._local_started,
             partial(self._failed, self.tr("The local agents did not start"), key="local"),
         )
@@ -321,7 +286,7 @@ class NodesBridge(QObject):
         for agent in agents.agents:
             self._slots.setdefault(agent.id, len(self._slots))
         if self.cluster is not None:
-            work.make_known(self.cluster, agents)
+            reaching.make_known(self.cluster, agents)
         self.localAgentsChanged.emit()
         self._refresh_nodes()
 
@@ -331,153 +296,6 @@ class NodesBridge(QObject):
             for index, agent in enumerate(group.agents):
                 if agent.id == node_id:
                     self.tasks.start(partial(group.kill, index), None, partial(self._failed, self.tr("Not killed")))
-
-    # ------------------------------------------------------------ speeds
-
-    def _measure(self) -> None:
-        missing = tuple(n.id for n in self.nodes if n.state is NodeState.READY and n.id not in self.speeds)
-        if self._measures or not missing or self._measuring or self.cluster is None or self.phase is not Phase.IDLE:
-            return
-        self._measuring = True
-        self._activity("speed", self.tr("Measuring the speed of %n node(s)", "", len(missing)))
-        self.tasks.start(
-            partial(work.measure_speeds, self.cluster, missing),
-            self._measured,
-            partial(self._measure_failed),
-        )
-
-    def _measured(self, speeds: dict[NodeId, float]) -> None:
-        self._measuring = False
-        self._activity("speed")
-        self._quick.update(speeds)
-        self._work_out_speeds()
-        self._refresh_nodes()
-        self._measure_soon.start()
-
-    def _measure_failed(self, _error: ShardboardError) -> None:
-        """A node that went away or is taken meanwhile is measured when it is ready again."""
-        self._measuring = False
-        self._activity("speed")
-
-    @property
-    def measuring(self) -> bool:
-        """Whether nodes and links are being measured because a person asked for it."""
-        return self._asked_measure is not None
-
-    def _messages_measured(self, costs: MessageCosts) -> None:
-        """What a message costs this machine's processors: predictions count with it from now on."""
-        self.messages = costs
-
-    def measurable(self) -> tuple[NodeId, ...]:
-        """Nodes that could be measured now."""
-        return tuple(node.id for node in self.nodes if node.state is NodeState.READY)
-
-    def measureNodes(self, nodes: Sequence[NodeId] = ()) -> None:
-        """Benchmark nodes (none named: all that are ready) and measure the links between them and this workstation,
-        whatever was known of them. Ends in measureEnded."""
-        chosen = tuple(nodes) or self.measurable()
-        if self.cluster is None or self._asked_measure is not None or not chosen:
-            return
-        cancel = self._asked_measure = threading.Event()
-        self._show_measure_share(cancel, 0.0, "")
-        self.tasks.start(
-            partial(work.measure, self.cluster, chosen, partial(self._measure_share, cancel), cancel),
-            partial(self._measure_done, chosen),
-            self._measure_ended_early,
-        )
-
-    def cancelMeasuring(self) -> None:
-        """What was known, and what was measured by now, stays."""
-        if self._asked_measure is not None:
-            self._asked_measure.set()
-
-    def _measure_share(self, cancel: threading.Event, share: float, words: str) -> None:
-        """Worker threads; at most 20 a second."""
-        now = time.monotonic()
-        if now - self._progress_shown > 0.05:
-            self._progress_shown = now
-            self.tasks.post(partial(self._show_measure_share, cancel, share, words))
-
-    def _show_measure_share(self, cancel: threading.Event, share: float, words: str) -> None:
-        if cancel is self._asked_measure:
-            self._activity("measure", words or self.tr("Measuring nodes and links"), share)
-            self.measureProgress.emit(share, words)
-
-    def _measure_done(self, nodes: tuple[NodeId, ...], outcome: Outcome) -> None:
-        self._asked_measure = None
-        self._activity("measure")
-        self._forget_calibrations(tuple(node for node in nodes if node not in outcome.refused))
-        self._take_measurements(outcome.measurements)
-        self.measureEnded.emit(outcome)
-
-    def _measure_ended_early(self, error: ShardboardError) -> None:
-        self._asked_measure = None
-        self._activity("measure")
-        self.measureEnded.emit(None)
-        if not isinstance(error, Cancelled):
-            self.errorRaised.emit(self.tr("Nodes and links were not measured"), error.message, error.hint)
-
-    def _forget_calibrations(self, nodes: tuple[NodeId, ...]) -> None:
-        """What runs have shown of nodes that were measured anew counts no more; see ``gui.truth``."""
-
-    @property
-    def stale(self) -> dict[NodeId, tuple[str, ...]]:
-        """Why what was measured of a node no longer holds: clauses for "NAME ...". Only of nodes that are here."""
-        here = {node.id for node in self.nodes if node.state in CONNECTED}
-        found: dict[NodeId, tuple[str, ...]] = {}
-        for node, reasons in (*self._stale.items(), *self._stale_now.items()):
-            if node in here:
-                found[node] = tuple(dict.fromkeys((*found.get(node, ()), *reasons)))
-        return found
-
-    def _look_for_stale(self) -> None:
-        """What a node says of itself may already speak against its benchmark; a node at work is left alone."""
-        now = {
-            node.id: stale_reasons(benchmark, node.info, telemetry=self.telemetry.get(node.id))
-            for node in self.nodes
-            if node.info is not None
-            and node.state is NodeState.READY
-            and (benchmark := self.measurements.benchmarks.get(node.id)) is not None
-        }
-        found = {node: reasons for node, reasons in now.items() if reasons}
-        kept = {node: reasons for node, reasons in self._stale_now.items() if node not in now}
-        if not _alike({**kept, **found}, self._stale_now):
-            self._stale_now = {**kept, **found}
-            self.measurementsChanged.emit()
-
-    def set_mix(self, mix: Mix) -> None:
-        """Nodes differ in what they are good at, so their speeds are those for the model that is open."""
-        self.mix = mix
-        self._work_out_speeds()
-
-    def _take_measurements(self, measurements: Measurements) -> None:
-        self.measurements = measurements
-        self._work_out_speeds()
-        self.measurementsChanged.emit()
-
-    def _work_out_speeds(self) -> None:
-        """Speeds and links follow from what was measured and from what nodes say of themselves."""
-        infos = {node.id: node.info for node in self.nodes if node.info is not None}
-        speeds = {**self._quick, **self.measurements.speeds(infos, self.mix)}
-        self._links_now = self.measurements.now(self.nodes)
-        links = self._links_now.links_of(infos)
-        if (speeds, links) != (self.speeds, self.links):
-            self.speeds, self.links = speeds, links
-            self.speedsChanged.emit()
-
-    def link_between(self, one: str, other: str) -> MeasuredLink | None:
-        """The way there or, where that was not measured, back; the workstation is the node ""."""
-        links = self._links_now.links
-        ends = NodeId(one), NodeId(other)
-        return links.get(ends) or links.get((ends[1], ends[0]))
-
-    def speed_of(self, node_id: str) -> float:
-        """Measured speed, or 1.0 times the node's CPU limit until it is measured."""
-        known = self.speeds.get(NodeId(node_id))
-        if known is not None:
-            return known
-        node = self.node(node_id)
-        return node.info.cpu_limit if node and node.info else 1.0
 
     def _set_phase(self, phase: Phase) -> None:
         if phase is not self.phase:
@@ -508,13 +326,6 @@ class NodesBridge(QObject):
             self.errorRaised.emit(title, error.message, error.hint)
 
 
-def _alike(one: dict[NodeId, tuple[str, ...]], other: dict[NodeId, tuple[str, ...]]) -> bool:
-    """Whether the same is said of the same nodes; figures within it come and go."""
-    return {node: len(reasons) for node, reasons in one.items()} == {
-        node: len(reasons) for node, reasons in other.items()
-    }
-
-
-def _shown(node: Node) -> tuple[object, ...]:
+def shown_of(node: Node) -> tuple[object, ...]:
     """What makes a change of a node worth laying the pages out anew."""
     return (node.name, node.state, node.reason, node.host, node.control_port, node.info, node.owner, node.speed)

@@ -1,50 +1,32 @@
-"""The bridge's second part: the model, its profile, the plan asked for and what it would reach."""
+"""The bridge's fourth part: the plan asked for and what it would reach."""
 
 from __future__ import annotations
 
-import gc
-import os
-import threading
-import time
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 from PySide6.QtCore import QObject, Signal
 
-from core.cost.profile_marks import ProfileMark
-from core.cost.types import Prediction, Profile
-from core.errors import Cancelled, ShardboardError
+from core.cost.types import Prediction
+from core.errors import ShardboardError
 from core.plan.form import NodeId, PlanRequest
-from gui import work
-from gui.bridge_nodes import NodesBridge
+from gui.bridge_measuring import AT_WORK
+from gui.bridge_model import ModelBridge
+from gui.bridge_nodes import Phase
 from gui.outlines import Outlines, Worked
 from gui.partition_state import QUICK
+from gui.timings import Timings
+from gui.work import predicting
 
 if TYPE_CHECKING:
-    from core.cost.messages import MessageCosts
     from core.model.graph import Model
-    from core.model.library import LibraryEntry
-    from core.model.processing import Processing
     from core.plan.compile import CompiledPlan
     from core.plan.division import Division
 
-PROFILE_DELAY_MS: Final = 500
 
-
-class PlanBridge(NodesBridge):
-    """Opens and times models, keeps the request, predicts."""
-
-    modelOpening = Signal(str)
-    modelOpened = Signal(object, object)
-    """(Model as it will run, LibraryEntry or None); again after the processing changed."""
-    modelFailed = Signal(str)
-    processingChanged = Signal(object)
-    profileReady = Signal(object)
-    profileProgress = Signal(float)
-    profileFailed = Signal(str)
-    profileInterrupted = Signal(object)
-    """ProfileMark of a measurement that never came to its end, or None: there is none, or it is measured again."""
+class PlanBridge(ModelBridge):
+    """Keeps the request, predicts."""
 
     requestChanged = Signal()
     predictionChanged = Signal(object)
@@ -54,15 +36,6 @@ class PlanBridge(NodesBridge):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.base_model: Model | None = None
-        """As in the file."""
-        self.model: Model | None = None
-        """As it will run: with its pre- and postprocessing."""
-        self.entry: LibraryEntry | None = None
-        self.processing: Processing | None = None
-        self.profile: Profile | None = None
-        self.profile_mark: ProfileMark | None = None
-        """Of a profile of the model that was interrupted."""
         self.request: PlanRequest | None = None
         self.prediction: Prediction | None = None
         self.deployed_prediction: Prediction | None = None
@@ -70,63 +43,33 @@ class PlanBridge(NodesBridge):
         self.deployed_request: PlanRequest | None = None
         """As it was asked for; the plan's own has cuts and the like filled in."""
         self.deployed_division: Division | None = None
+        self._deployed_basis: bool | None = None
+        """Whether shards that were timed count for it: once it ran, later knowledge is none of a prediction's."""
         self.prediction_problem: str = ""
         """Why there is no prediction, in words; "" when there is one or nothing to predict."""
         self.compiled: CompiledPlan | None = None
-        self._opening = 0
-        self._profiling: threading.Event | None = None
-        self._profile_done = 0.0
-        self._profiling_batch = 0
-        self._profile_soon = self._timer(PROFILE_DELAY_MS, self._profile_if_unknown)
         self.outlines = Outlines(self.tasks, self)
         self.outlines.changed.connect(self._predict)
+        self.timings = Timings(self.tasks, self._cannot_time, self)
+        self.timings.changed.connect(self._predict)
+        self.busy_elsewhere: list[Callable[[], bool]] = []
+        """Pages say here that they have something worked out in the background."""
         self.speedsChanged.connect(self._predict)
 
-    # ------------------------------------------------------------ model
-
-    def openModel(self, text: str) -> None:
-        """Open a file path or a library key. Ends in modelOpened or modelFailed; the newest call wins."""
-        self._opening += 1
-        self.modelOpening.emit(text)
-        self._activity("model", self.tr("Opening {0}").format(text.rsplit("/", 1)[-1]))
-        token = self._opening
-        progress = partial(self._report_share, "model", self.tr("Building {0}").format(text))
-        self.tasks.start(
-            partial(work.open_model, text, progress),
-            partial(self._model_opened, token),
-            partial(self._model_failed, token),
-        )
-
-    def setProcessing(self, processing: Processing) -> None:
-        """Choose pre- and postprocessing; it is remembered for the model and compiled into its shards."""
-        if self.base_model is None:
-            return
-        self._opening += 1
-        self._activity("model", self.tr("Adding the processing to the model"))
-        self.tasks.start(
-            partial(work.process_model, self.base_model, self.entry, processing, remember=True),
-            partial(self._model_opened, self._opening),
-            partial(self._model_failed, self._opening),
-        )
-
-    def _model_opened(self, token: int, opened: work.Opened) -> None:
-        if token != self._opening:
-            return
-        self._activity("model")
-        same = self.base_model is opened.base
-        replaced = self.base_model is not None and not same
-        self.base_model, self.model, self.entry = opened.base, opened.model, opened.entry
-        self.processing = opened.processing
-        self.profile = None
+    def _begin_anew(self, model: Model, *, same: bool) -> None:
         self.prediction = None
         self.compiled = None
-        self.request = self._request_for(opened.model, self.request if same else None)
-        self.modelOpened.emit(self.model, self.entry)
-        self.processingChanged.emit(self.processing)
+        self.request = self._request_for(model, self.request if same else None)
+
+    def _tell_anew(self) -> None:
         self.requestChanged.emit()
         self.predictionChanged.emit(None)
-        _settle_garbage(replaced=replaced)
-        self._look_for_profile()
+
+    def micro_batch(self) -> int | None:
+        """Items per micro-batch that predictions are made for."""
+        return (
+            self.request.micro_batch if self.model is not None and self.request is not None else super().micro_batch()
+        )
 
     def _request_for(self, model: Model, before: PlanRequest | None) -> PlanRequest | None:
         """The request kept over a change of processing: layers were added, so cuts are chosen anew."""
@@ -134,137 +77,6 @@ class PlanBridge(NodesBridge):
             return None
         micro_batch = model.fixed_batch or before.micro_batch
         return structs.replace(before, micro_batch=micro_batch, cuts=None)
-
-    def _model_failed(self, token: int, error: ShardboardError) -> None:
-        if token != self._opening:
-            return
-        self._activity("model")
-        self.modelFailed.emit(str(error))
-        self.errorRaised.emit(self.tr("The model cannot be opened"), error.message, error.hint)
-
-    def _look_for_profile(self) -> None:
-        """Time the layers; but where an earlier session broke that off, a person decides whether to try again."""
-        if self._profiling is not None:
-            self._profiling.set()
-            self._profiling = None
-            self._activity("profile")
-        model, batch = self.model, self.micro_batch()
-        self._show_mark(None)
-        if model is None or batch is None:
-            return
-        self.tasks.start(
-            partial(work.interrupted_profile, model, batch),
-            partial(self._looked_for_profile, model),
-            partial(self._failed, self.tr("The model could not be timed"), key="profile"),
-        )
-
-    def _looked_for_profile(self, model: Model, mark: ProfileMark | None) -> None:
-        if model is not self.model:
-            return
-        if mark is None or mark.process == os.getpid():
-            self._profile_if_unknown()
-        self._show_mark(mark)
-
-    def _show_mark(self, mark: ProfileMark | None) -> None:
-        if mark is not self.profile_mark:
-            self.profile_mark = mark
-            self.profileInterrupted.emit(mark)
-
-    def measureProfile(self) -> None:
-        """Time the layers of the model, again where that was interrupted. Ends in profileReady or profileFailed."""
-        self._show_mark(None)
-        self._start_profile()
-
-    def cancelProfile(self) -> None:
-        """Stop timing the layers; what is known stays."""
-        model, batch = self.model, self.micro_batch()
-        if self._profiling is None or model is None or batch is None:
-            return
-        self._profiling.set()
-        self._profiling = None
-        self._activity("profile")
-        self._show_mark(ProfileMark(model.sha256, batch, os.getpid(), time.time(), self._profile_done))
-
-    @property
-    def profiling(self) -> bool:
-        """Whether the layers are being timed."""
-        return self._profiling is not None
-
-    def _profile_if_unknown(self) -> None:
-        """What is known, under way, or left to a person is not timed again."""
-        batch = self.micro_batch()
-        known = self.profile is not None and self.profile.batch == batch
-        marked = self.profile_mark is not None and self.profile_mark.batch == batch
-        if not (known or marked or (self.profiling and self._profiling_batch == batch)):
-            self._start_profile()
-
-    def _start_profile(self) -> None:
-        if self.model is None:
-            return
-        if self._profiling is not None:
-            self._profiling.set()
-        self._profile_done = 0.0
-        cancel = self._profiling = threading.Event()
-        model, batch = self.model, self.micro_batch()
-        if batch is None:
-            return
-        self._profiling_batch = batch
-        self._activity("profile", self.tr("Timing the layers of {0}").format(model.name), 0.0)
-        self.tasks.start(
-            partial(work.profile_model, model, batch, partial(self._profile_share, cancel), cancel),
-            partial(self._profiled, cancel),
-            partial(self._profile_failed, cancel),
-        )
-
-    def micro_batch(self) -> int | None:
-        """Items per micro-batch that predictions are made for."""
-        if self.model is None:
-            return None
-        if self.request is not None:
-            return self.request.micro_batch
-        return work.default_micro_batch(self.model)
-
-    def _profile_share(self, cancel: threading.Event, share: float) -> None:
-        """Worker thread."""
-        if not cancel.is_set():
-            self.tasks.post(partial(self._show_profile_share, cancel, share))
-
-    def _show_profile_share(self, cancel: threading.Event, share: float) -> None:
-        if cancel is self._profiling and self.model is not None:
-            self._activity("profile", self.tr("Timing the layers of {0}").format(self.model.name), share)
-            self._profile_done = share
-            self.profileProgress.emit(share)
-
-    def _profiled(self, cancel: threading.Event, timed: work.Timed) -> None:
-        if cancel is not self._profiling:
-            return
-        self._profiling = None
-        self._activity("profile")
-        self.profile = self._with_messages(timed.profile)
-        self._show_mark(None)
-        self.set_mix(timed.mix)
-        self.profileReady.emit(self.profile)
-        self._predict()
-
-    def _with_messages(self, profile: Profile) -> Profile:
-        return profile if self.messages is None else structs.replace(profile, messages=self.messages)
-
-    def _messages_measured(self, costs: MessageCosts) -> None:
-        super()._messages_measured(costs)
-        if self.profile is not None and self.profile.messages != costs:
-            self.profile = self._with_messages(self.profile)
-            self.profileReady.emit(self.profile)
-            self._predict()
-
-    def _profile_failed(self, cancel: threading.Event, error: ShardboardError) -> None:
-        if cancel is not self._profiling or isinstance(error, Cancelled):
-            return
-        self._profiling = None
-        self._activity("profile")
-        self.profileFailed.emit(str(error))
-        self.errorRaised.emit(self.tr("The model could not be timed"), error.message, error.hint)
-
-    # ------------------------------------------------------------ plan
 
     def setRequest(self, request: PlanRequest) -> None:
         """Ask for a plan; predictions follow at once, the plan is compiled at deployment."""
@@ -277,16 +89,28 @@ class PlanBridge(NodesBridge):
             self._profile_soon.start()
         self._predict()
 
-    def predict(self, request: PlanRequest) -> Prediction | None:
-        """What ``request`` would reach; None while that is not known yet, or where the request makes no sense."""
+    def predict(self, request: PlanRequest, *, timed: bool | None = None) -> Prediction | None:
+        """What ``request`` would reach; None while that is not known yet, or where the request makes no sense.
+
+        ``timed``: by what its shards take; False: by sums over the layers; None: by what its shards take where they
+        were timed.
+        """
         if self.model is None or self.profile is None or self.profile.batch != request.micro_batch:
             return None
+        if timed is not False:
+            self.timings.about(self.model, self.profile, tuple(self.nodes), self.links)
+            known = self.timings.known(request, self.speeds_of(request))
+            if known is not None or timed:
+                self.prediction_problem = ""
+                return known
         if request.strategy not in QUICK:
             worked = self.outlines.known(request, self.speeds_of(request))
             self.prediction_problem = worked.problem if worked is not None else ""
             return worked.prediction if worked is not None else None
         try:
-            return work.predict(self.profile, self.model, request, self.speeds_of(request), self.nodes, self.links)
+            return predicting.predict(
+                self.profile, self.model, request, self.speeds_of(request), self.nodes, self.links
+            )
         except ShardboardError as error:
             self.prediction_problem = str(error)
             return None
@@ -297,6 +121,39 @@ class PlanBridge(NodesBridge):
         timed = request is not None and self.profile is not None and self.profile.batch == request.micro_batch
         self.outlines.about(self.model, self.profile, tuple(self.nodes), self.links)
         return self.outlines.want(who, request if timed else None, self.speeds_of(request) if request else {})
+
+    def have_timed(self, who: str, request: PlanRequest | None, *, urgent: bool = False) -> None:
+        """Have the shards of ``request`` timed, in place of what ``who`` wanted before; ``timings.changed`` tells when
+        that is done. ``urgent``: somebody looks at it."""
+        fits = request is not None and self.profile is not None and self.profile.batch == request.micro_batch
+        self.timings.about(self.model, self.profile, tuple(self.nodes), self.links)
+        speeds = self.speeds_of(request) if request is not None else {}
+        self.timings.want(who, request if fits else None, speeds, urgent=urgent)
+
+    def _cannot_time(self, urgent: bool) -> bool:
+        """What else goes on would disturb it, or comes first."""
+        if self.phase in AT_WORK or self.profiling or self.costs.busy:
+            return True
+        if self.cluster is not None and self.cluster.measuring:
+            return True
+        return not urgent and (self.outlines.busy or any(busy() for busy in self.busy_elsewhere))
+
+    def _give_way(self, phase: Phase) -> None:
+        super()._give_way(phase)
+        if phase in AT_WORK:
+            self.timings.pause()
+
+    def measureNodes(self, nodes: Sequence[NodeId] = ()) -> None:
+        self.timings.pause()
+        super().measureNodes(nodes)
+
+    def _would_disturb(self) -> bool:
+        return super()._would_disturb() or self.outlines.busy or self.timings.busy or self.timings.running
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is under way that would make predictions of what is on the screen others."""
+        return not (self.profiling or self.outlines.busy or self.timings.busy) and self.costs.settled
 
     def speeds_of(self, request: PlanRequest) -> dict[NodeId, float]:
         """Of the request's nodes."""
@@ -310,16 +167,9 @@ class PlanBridge(NodesBridge):
 
     def _predict_deployed(self) -> None:
         """What is known of the deployed plan stays known when it is forgotten elsewhere."""
-        if self.deployment is not None and self.deployed_request is not None:
-            self.deployed_prediction = self.predict(self.deployed_request) or self.deployed_prediction
-
-
-def _settle_garbage(*, replaced: bool) -> None:
-    """Keep the collector from walking through the new model's graph again and again, which stops the window for 50 ms.
-
-    The model before it is full of cycles and is thrown away once, here.
-    """
-    if replaced:
-        gc.unfreeze()
-        gc.collect()
-    gc.freeze()
+        request, deployment = self.deployed_request, self.deployment
+        if deployment is None or request is None or self.model is None or deployment.plan.model != self.model.sha256:
+            self.have_timed("deployed", None)
+            return
+        self.have_timed("deployed", request if self._deployed_basis is not False else None, urgent=True)
+        self.deployed_prediction = self.predict(request, timed=self._deployed_basis) or self.deployed_prediction

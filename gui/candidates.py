@@ -19,11 +19,11 @@ from core.cost.links import Links
 from core.cost.types import Profile
 from core.errors import Cancelled, DoesNotFitError, ShardboardError
 from core.plan.form import NodeId
-from gui import work
 from gui.aims import Aim
 from gui.homes import Home
 from gui.pins import Pins
 from gui.tasks import Tasks
+from gui.work import searching
 
 if TYPE_CHECKING:
     from core.cluster.node import Node
@@ -160,9 +160,9 @@ class Candidates(QObject):
             return
         if self._wanted is None or self._ground is None:
             return
-        cancel = self._cancel = threading.Event()
+        cancel = self._cancel = self._tasks.cancel()
         question, ground = self._wanted, self._ground
-        order = work.SearchOrder(
+        order = searching.SearchOrder(
             ground.model,
             ground.profile,
             question.nodes,
@@ -176,7 +176,7 @@ class Candidates(QObject):
             question.pins,
         )
         self._tasks.start(
-            partial(work.search, order, partial(self._share, cancel), cancel),
+            partial(searching.search, order, partial(self._share, cancel), cancel),
             partial(self._found, cancel, question),
             partial(self._failed, cancel, question),
         )

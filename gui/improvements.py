@@ -18,9 +18,9 @@ from core.cost.links import Links
 from core.cost.types import Prediction, Profile
 from core.errors import Cancelled, ShardboardError
 from core.plan.form import NodeId, PlanRequest
-from gui import work
 from gui.aims import Aim
 from gui.tasks import Tasks
+from gui.work import searching
 
 if TYPE_CHECKING:
     from core.cluster.node import Node
@@ -106,9 +106,9 @@ class Improvements(QObject):
         if self._hold():
             self._soon.start(HELD_MS)
             return
-        cancel = self._cancel = threading.Event()
+        cancel = self._cancel = self._tasks.cancel()
         self._tasks.start(
-            partial(work.improve, self._asked, cancel), partial(self._found, cancel), partial(self._failed, cancel)
+            partial(searching.improve, self._asked, cancel), partial(self._found, cancel), partial(self._failed, cancel)
         )
 
     def _found(self, cancel: threading.Event, changes: tuple[Change, ...]) -> None:

@@ -36,7 +36,10 @@ from gui.theme import APP_ICON, XL, XS, L, M, Mode, S, Theme
 from gui.widgets import units
 from gui.widgets.basics import Banner, IconLabel, Page, button, column, keep_icon, label, row, set_look
 
-ROOM_FOR_INSPECTOR: Final = 1360
+ROOM_FOR_INSPECTOR: Final = 1280
+WIDE: Final = 1440
+INSPECTOR_WIDTH: Final = 300
+NARROW_INSPECTOR: Final = 264
 OVERVIEW_MS: Final = 1000
 PAGE_NAMES: Final = ("nodes", "model", "partition", "run", "monitor", "history")
 
@@ -182,6 +185,7 @@ class MainWindow(QMainWindow):
 
     def _fit_inspector(self) -> None:
         """In a narrow window the page needs the room more."""
+        self._inspector.setFixedWidth(INSPECTOR_WIDTH if self.width() >= WIDE else NARROW_INSPECTOR)
         self._inspector.setVisible(self._rail.inspector.isChecked() and self.width() >= ROOM_FOR_INSPECTOR)
         self._refresh_inspector()
 
@@ -284,6 +288,12 @@ class StatusLine(QFrame):
         self._bar.setTextVisible(False)
         self._bar.setRange(0, 1000)
         self._bar.hide()
+        self._stop = QToolButton()
+        self._stop.setText(self.tr("Stop"))
+        self._stop.setAutoRaise(True)
+        self._stop.setToolTip(self.tr("Stop measuring this machine; typical figures count until nodes are measured"))
+        self._stop.clicked.connect(bridge.costs.give_up)
+        self._stop.hide()
         line = row(spacing=S, margins=(L, 0, L, 0))
         for name, value in (self._nodes, self._plan, self._rate, self._error):
             line.addWidget(name)
@@ -292,6 +302,7 @@ class StatusLine(QFrame):
         line.addStretch(1)
         line.addWidget(self._doing)
         line.addWidget(self._bar)
+        line.addWidget(self._stop)
         self.setLayout(line)
         for signal in (bridge.nodesChanged, bridge.requestChanged, bridge.released, bridge.runStarted):
             signal.connect(self.refresh)
@@ -330,9 +341,7 @@ class StatusLine(QFrame):
             return ""
         lines = [
             self.tr("Throughput {0}").format(units.signed_percent(comparison.throughput.error)),
-            self.tr("Latency {0}, predicted for an idle cluster").format(
-                units.signed_percent(comparison.latency_s.error)
-            ),
+            self.tr("Latency under load {0}").format(units.signed_percent(comparison.latency_s.error)),
         ]
         lines += [
             self.tr("{0}: compute {1}, memory {2}").format(
@@ -373,6 +382,7 @@ class StatusLine(QFrame):
         _put(self._doing, text)
         self._bar.setVisible(bool(text) and share >= 0)
         self._bar.setValue(round(max(share, 0.0) * 1000))
+        self._stop.setVisible(self._bridge.costs.busy)
 
 
 def _put(target: QLabel, text: str) -> None:

@@ -18,9 +18,9 @@ from core.cost.types import Prediction, Profile
 from core.errors import ShardboardError
 from core.plan.division import Division
 from core.plan.form import NodeId, PlanRequest
-from gui import work
 from gui.homes import Home, homes_of
 from gui.tasks import Tasks
+from gui.work import predicting
 
 if TYPE_CHECKING:
     from core.cluster.node import Node
@@ -111,12 +111,12 @@ class Outlines(QObject):
         self._running.add(question)
         held = (self._model, self._profile, self._links)
         self._tasks.start(
-            partial(work.outline, *held[:2], question.request, dict(question.speeds), self._nodes, self._links),
+            partial(predicting.outline, *held[:2], question.request, dict(question.speeds), self._nodes, self._links),
             partial(self._worked, question, held),
             partial(self._refused, question, held),
         )
 
-    def _worked(self, question: Question, held: Held, found: work.Outlined) -> None:
+    def _worked(self, question: Question, held: Held, found: predicting.Outlined) -> None:
         self._keep(question, held, Worked(found.division, found.prediction, found.notes))
 
     def _refused(self, question: Question, held: Held, error: ShardboardError) -> None:

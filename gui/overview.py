@@ -81,7 +81,8 @@ def _plan(bridge: Bridge) -> Rows:
         rate = tr("overview", "{0} items/s").format(units.quantity(prediction.throughput))
         rows += [
             (tr("overview", "Predicted"), rate),
-            (tr("overview", "Latency"), units.seconds(prediction.latency_s)),
+            (tr("overview", "Latency (idle)"), units.seconds(prediction.latency_s)),
+            (tr("overview", "Under load"), units.seconds(prediction.loaded_latency_s)),
             (tr("overview", "Efficiency"), units.percent(prediction.efficiency)),
             (tr("overview", "Bottleneck"), bridge.name_of(prediction.bottleneck)),
         ]

@@ -14,8 +14,8 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from core.cost.types import Prediction
 from core.errors import ShardboardError
 from core.plan.form import PlanRequest
-from gui import work
 from gui.bridge import Bridge
+from gui.work import plan_files
 
 if TYPE_CHECKING:
     from core.cluster.node import Node
@@ -61,7 +61,7 @@ class PlanFiles(QObject):
             return
         self._loading += 1
         self._bridge.tasks.start(
-            partial(work.load_plan, path, model, tuple(nodes)),
+            partial(plan_files.load_plan, path, model, tuple(nodes)),
             partial(self._loaded, self._loading, path),
             partial(self._not_loaded, self._loading),
         )
@@ -74,7 +74,7 @@ class PlanFiles(QObject):
         path = path if path.suffix else path.with_suffix(SUFFIX)
         names = {node: self._bridge.name_of(node) for node in request.nodes}
         self._bridge.tasks.start(
-            partial(work.save_plan, path, model, request, names, prediction, time.time()),
+            partial(plan_files.save_plan, path, model, request, names, prediction, time.time()),
             lambda _none: self.saved.emit(str(path)),
             lambda error: self.failed.emit(self.tr("The plan was not saved"), str(error)),
         )

@@ -20,13 +20,13 @@ from core.errors import PlanError, ShardboardError
 from core.model.types import Cut, Layer
 from core.plan.division import Division
 from core.plan.form import NodeId, PlanRequest
-from gui import work
 from gui.bridge import Bridge, Phase
 from gui.homes import homes_of
 from gui.partition_state import PIPELINE, QUICK, REPLICATE, SINGLE, STRATEGIES, PartitionState
 from gui.pins import Pins, clash, fitted, kept
 from gui.widgets.division_model import Lane, lanes_of, plain_lanes, replica_lanes
 from gui.widgets.ribbon_model import RibbonModel
+from gui.work import predicting
 
 if TYPE_CHECKING:
     from core.model.graph import Model
@@ -69,6 +69,7 @@ class PartitionPlans(QObject):
         """What the parser says of the nesting's text, the place marked; "" where it is fine."""
         bridge.profileReady.connect(self._make_ribbon)
         bridge.outlines.changed.connect(self.changed)
+        bridge.timings.changed.connect(self.changed)
 
     # ---------------------------------------------------------------- layers
 
@@ -139,7 +140,8 @@ class PartitionPlans(QObject):
         PlanError when the text of a nesting cannot be read.
         """
         usable = self.usable()
-        alone = self._best_alone(usable, state.micro_batch) if (strategy or state.strategy) == SINGLE else None
+        allowed = state.allowed(usable) or usable
+        alone = self._best_alone(allowed, state.micro_batch) if (strategy or state.strategy) == SINGLE else None
         request = state.request(usable, alone, strategy, self._names())
         if request is None or request.strategy != PIPELINE or request.cuts is not None:
             return request
@@ -160,7 +162,7 @@ class PartitionPlans(QObject):
         if key != self._alone[0] or bridge.links != self._alone[1]:
             worth = {}
             for node, limit in zip(usable, limits, strict=True):
-                told, _ = self.predict(PlanRequest(SINGLE, (node,), items))
+                told = self._bridge.predict(PlanRequest(SINGLE, (node,), items), timed=False)
                 fits = told is not None and (not limit or told.nodes[0].memory_bytes <= limit)
                 worth[node] = (fits, told.throughput if told is not None else 0.0, bridge.speed_of(node))
             self._alone = (key, bridge.links, max(usable, key=worth.__getitem__))
@@ -197,7 +199,7 @@ class PartitionPlans(QObject):
             return
         self._balancing.add(key)
         self._bridge.tasks.start(
-            partial(work.balanced_cuts, profile, model, speeds, tuple(self._bridge.nodes), links, pins),
+            partial(predicting.balanced_cuts, profile, model, speeds, tuple(self._bridge.nodes), links, pins),
             partial(self._balanced_now, key, links),
             self._not_balanced,
         )
@@ -223,8 +225,9 @@ class PartitionPlans(QObject):
         """Predict every strategy for the nodes of ``state``; returns what was asked for each.
 
         Those that divide layers are worked out by a worker, the chosen one first; the others of them only if
-        ``divided``.
+        ``divided``. Then their shards are timed too, in the same order.
         """
+        bridge = self._bridge
         self.text_problem = ""
         requests: dict[str, PlanRequest | None] = {}
         for card in sorted(STRATEGIES, key=lambda one: one != state.strategy):
@@ -232,11 +235,14 @@ class PartitionPlans(QObject):
                 requests[card] = self.request(state, card)
             except PlanError as error:
                 requests[card] = None
+                bridge.have_timed(card, None)
                 self._nothing(card, str(error).partition("\n")[0])
                 self.text_problem = f"{error.message}\n{error.hint}".strip()
                 self._bridge.work_out(card, None)
                 continue
-            self._predict_card(card, requests[card], divided=divided or card == state.strategy)
+            chosen = card == state.strategy
+            bridge.have_timed(card, requests[card] if divided else None, urgent=chosen)
+            self._predict_card(card, requests[card], divided=divided or chosen)
         self.asked = {card: requests[card] for card in STRATEGIES}
         return self.asked
 
@@ -251,7 +257,8 @@ class PartitionPlans(QObject):
             worked = self._bridge.work_out(card, request if divided else None)
             self._nothing(card, worked.problem if worked is not None else "")
             if worked is not None:
-                self.predictions[card], self.divisions[card] = worked.prediction, worked.division
+                timed = self._bridge.predict(request, timed=True) if worked.prediction is not None else None
+                self.predictions[card], self.divisions[card] = timed or worked.prediction, worked.division
             elif divided and self.profile() is not None:
                 self.working.add(card)
 

@@ -1,56 +1,33 @@
-"""What is done on the ribbons of the Partition page becomes edits of its state, and figures while the mouse moves.
-
-Cuts and the order of a pipeline's nodes are predicted at every move. Where an exact figure takes longer (shares of
-divided layers), an estimate follows the mouse and a worker finds the exact one as soon as the mouse rests.
-"""
+"""What is done on the ribbons of the Partition page becomes edits of its state: cuts, shares, nodes, pins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from html import escape
 from typing import Final
 
 import msgspec
-from PySide6.QtCore import QObject, QPoint, QTimer, Signal
+from PySide6.QtCore import QObject, QPoint, Signal
 
-from core.cost.types import Prediction
 from core.errors import PlanError
 from core.plan.form import NodeId, PlanRequest
-from gui import nestings, work
-from gui import partition_view as view
+from gui import nestings
 from gui.bridge import Bridge
-from gui.outlines import Worked
 from gui.partition_menu import RibbonMenu
 from gui.partition_plans import PartitionPlans
+from gui.partition_preview import Desk, Percents, Preview
+from gui.partition_rows import group_shares
 from gui.partition_state import PIPELINE, QUICK, SINGLE, PartitionState
 from gui.pins import kept
-from gui.quick_figure import Base, base_of, with_shares
 from gui.shares import WHOLE, by_speed
 from gui.widgets.division_ribbon import DivisionRibbon
 from gui.widgets.node_ribbon import NodeRibbon, Spot
-from gui.widgets.ribbon import Ribbon, RibbonNode
-from gui.widgets.units import quantity, seconds
+from gui.widgets.ribbon import Ribbon
+from gui.widgets.ribbon_view import RibbonNode
+from gui.work import predicting
 
-REST_MS: Final = 140
-"""The mouse rests when it has not moved for so long."""
-DRAG: Final = "drag"
-"""Who asks for outlines here."""
 EDGE_KEY: Final = 10_000
 """Keys of undo for edges between shares: this and the number of the edge."""
-UNBROKEN: Final = "\N{NO-BREAK SPACE}"
-Percents = Mapping[NodeId, int]
-
-
-class Desk(msgspec.Struct, frozen=True):
-    """What of the page is needed here."""
-
-    state: Callable[[], PartitionState]
-    edit: Callable[[PartitionState, str, int], None]
-    refuse: Callable[[str], None]
-    preview: Callable[[PlanRequest, Prediction | None, str], None]
-    """Show a request that is not asked for yet, what it would reach, and why it would not."""
-    refresh: Callable[[], None]
 
 
 class RibbonEdits(QObject):
@@ -64,15 +41,8 @@ class RibbonEdits(QObject):
         super().__init__(ribbon)
         self._bridge, self._plans, self._desk = bridge, plans, desk
         self._ribbon, self._divided = ribbon, divided
-        self._shown: PlanRequest | None = None
-        """What the mouse is at, while it drags something."""
-        self._base: Base | None = None
-        """What is known exactly, from which estimates are made."""
+        self._preview = Preview(bridge, plans, divided, desk)
         self._menu = RibbonMenu(bridge, self, ribbon)
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(REST_MS)
-        self._rest.timeout.connect(self._work_out)
         for one in (ribbon, divided):
             one.layerPicked.connect(self.layerPicked)
             one.refused.connect(desk.refuse)
@@ -81,14 +51,13 @@ class RibbonEdits(QObject):
             one.nodeMoved.connect(self.move)
             one.nodeRemoved.connect(self.leave_out)
             one.menuRequested.connect(self._open_menu)
-            one.gestureEnded.connect(self._ended)
+            one.gestureEnded.connect(self._preview.end)
         ribbon.cutsMoved.connect(self._cuts_moved)
         ribbon.cutsChanged.connect(self._cuts_changed)
         ribbon.placeRequested.connect(self.place)
         divided.sharesMoved.connect(self._shares_moved)
         divided.sharesChanged.connect(self._shares_changed)
         divided.speedRequested.connect(self.share_by_speed)
-        bridge.outlines.changed.connect(self._worked_out)
 
     @property
     def state(self) -> PartitionState:
@@ -117,7 +86,7 @@ class RibbonEdits(QObject):
             self._divided.set_shares("", (), {})
         else:
             groups = nestings.of_request(request).groups
-            self._divided.set_shares(request.strategy, groups, view.group_shares(self._bridge, request))
+            self._divided.set_shares(request.strategy, groups, group_shares(self._bridge, request))
 
     def again(self) -> None:
         """After a refresh of the page: what the mouse is at is what counts."""
@@ -125,15 +94,14 @@ class RibbonEdits(QObject):
             if ribbon.carried and ribbon.target:
                 self._over(ribbon, ribbon.carried, ribbon.target)
                 return
-        if self._shown is not None:
-            self._desk.preview(self._shown, *self._told(self._shown))
+        self._preview.again()
 
     # ---------------------------------------------------------------- cuts
 
     def _cuts_moved(self, cuts: tuple[int, ...]) -> None:
         request = self._plans.request(self.state, PIPELINE)
         if request is not None:
-            self._try(self._ribbon, msgspec.structs.replace(request, cuts=cuts))
+            self._preview.show(self._ribbon, msgspec.structs.replace(request, cuts=cuts))
 
     def _cuts_changed(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
         moved = next((i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b), 0)
@@ -149,7 +117,7 @@ class RibbonEdits(QObject):
             return
         self._bridge.tasks.start(
             partial(
-                work.place_cut,
+                predicting.place_cut,
                 profile,
                 bridge.model,
                 request,
@@ -173,15 +141,12 @@ class RibbonEdits(QObject):
 
     def _shares_moved(self, percents: dict[NodeId, int]) -> None:
         request = self._with_percents(percents)
-        if request is None:
-            return
-        if self._base is None:
-            self._base = self._base_now()
-        self._try(self._divided, request)
+        if request is not None:
+            self._preview.show_shares(request)
 
     def _shares_changed(self, percents: dict[NodeId, int], number: int) -> None:
         request = self._with_percents(percents)
-        worked = self._known(request) if request is not None else None
+        worked = self._preview.known(request) if request is not None else None
         if worked is not None and worked.problem:
             self._desk.refuse(worked.problem)
             self._desk.refresh()
@@ -195,7 +160,7 @@ class RibbonEdits(QObject):
         if request is None:
             return
         nesting = nestings.of_request(request)
-        now = view.group_shares(self._bridge, request)
+        now = group_shares(self._bridge, request)
         by_it = {node: share for one in nesting.groups for node, share in self._by_speed(one).items()}
         wanted = now | {node: by_it[node] for node in map(NodeId, group)}
         shares = None if wanted == by_it else {node: share / WHOLE for node, share in wanted.items()}
@@ -283,16 +248,14 @@ class RibbonEdits(QObject):
     def _over(self, ribbon: NodeRibbon, node: str, onto: str) -> None:
         """While a node is dragged: what it would come to."""
         if not onto:
-            self._shown = None
-            self._desk.refresh()
+            self._preview.nothing()
             return
         after, why = self._put(NodeId(node), NodeId(onto))
         request = self._plans.request(after) if not why else None
         if why:
             ribbon.show_figure(f"<b>{escape(why)}</b>", barred=True)
         elif request is not None:
-            self._base = None
-            self._try(ribbon, request)
+            self._preview.show_order(ribbon, request)
 
     # ---------------------------------------------------------------- pins
 
@@ -319,80 +282,6 @@ class RibbonEdits(QObject):
         else:
             text = self.tr("{0} is kept on {1} and {2} on {3}: too few layers lie between for the stages there.")
         return text.format(one, first, other, second)
-
-    # ---------------------------------------------------------------- figures while the mouse moves
-
-    def _try(self, ribbon: NodeRibbon, request: PlanRequest) -> None:
-        """Show what ``request`` would reach, at the mouse and on the page."""
-        self._shown = request
-        prediction, problem = self._told(request)
-        ribbon.show_figure(self._words(prediction, problem))
-        self._desk.preview(request, prediction, problem)
-        if request.strategy not in QUICK:
-            self._rest.start()
-
-    def _told(self, request: PlanRequest) -> tuple[Prediction | None, str]:
-        """What is known, or else estimated, of a request."""
-        if request.strategy in QUICK:
-            return self._plans.predict(request)
-        worked = self._known(request)
-        if worked is not None:
-            return worked.prediction, worked.problem
-        return (with_shares(self._base, self._divided.percents), "") if self._base is not None else (None, "")
-
-    def _known(self, request: PlanRequest) -> Worked | None:
-        return self._bridge.outlines.known(request, self._bridge.speeds_of(request))
-
-    def _base_now(self) -> Base | None:
-        strategy, request = self.state.strategy, self.asked()
-        prediction, division = self._plans.predictions.get(strategy), self._plans.divisions.get(strategy)
-        profile = self._plans.profile()
-        if request is None or prediction is None or division is None or profile is None:
-            return None
-        return base_of(prediction, division, profile, view.group_shares(self._bridge, request))
-
-    def _words(self, prediction: Prediction | None, problem: str) -> str:
-        """Rich text: items per second and how much more that is than now; what does not fit."""
-        if problem:
-            return f"<b>{escape(problem)}</b>"
-        if prediction is None or self._shown is None:
-            return self.tr("working out…")
-        exact = self._shown.strategy in QUICK or self._known(self._shown) is not None
-        now = self._plans.predictions.get(self.state.strategy)
-        figure = self.tr("{0} items/s").format(quantity(prediction.throughput))
-        if now is not None and now.throughput:
-            change = round(100 * (prediction.throughput / now.throughput - 1))
-            figure += f" ({change:+d} %)".replace("-", "−") if change else self.tr(" (as now)")
-        figure = f"{'' if exact else '≈ '}{figure} · {seconds(prediction.latency_s)}".replace(" ", UNBROKEN)
-        lacking = view.lacking_words(self._bridge, prediction) if exact else ""
-        return f"{figure}<br><b>{escape(lacking)}</b>" if lacking else figure
-
-    def _work_out(self) -> None:
-        """The mouse rests."""
-        if self._shown is not None and self._shown.strategy not in QUICK:
-            self._bridge.work_out(DRAG, self._shown)
-            self._worked_out()
-
-    def _worked_out(self) -> None:
-        """Something is known exactly now; perhaps what the mouse is at."""
-        request = self._shown
-        worked = self._known(request) if request is not None and request.strategy not in QUICK else None
-        if worked is None or request is None:
-            return
-        if worked.division is not None and worked.prediction is not None and self._divided.gesturing:
-            profile = self._plans.profile()
-            if not self._divided.carried and profile is not None:
-                self._base = base_of(worked.prediction, worked.division, profile, self._divided.percents)
-                self._divided.refine(worked.division)
-            self._desk.preview(request, worked.prediction, "")
-        self._divided.show_figure(self._words(worked.prediction, worked.problem), barred=bool(worked.problem))
-
-    def _ended(self, edited: bool) -> None:
-        self._shown, self._base = None, None
-        self._rest.stop()
-        self._bridge.work_out(DRAG, None)
-        if not edited:
-            self._desk.refresh()
 
     # ---------------------------------------------------------------- menu
 

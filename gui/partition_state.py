@@ -33,11 +33,13 @@ def card_of(strategy: str) -> str:
 
 
 class PartitionState(Struct, frozen=True):
-    """``order`` holds every node ever seen, in the order of stages; ``left_out`` those that a person took out."""
+    """``order`` holds every node ever seen, in the order of stages; ``left_out`` those that take no part."""
 
     strategy: str = REPLICATE
     order: tuple[NodeId, ...] = ()
     left_out: frozenset[NodeId] = frozenset()
+    excluded: frozenset[NodeId] = frozenset()
+    """Of those, the ones that a person took out: no plan is proposed that uses them."""
     alone: NodeId | None = None
     """The node of the strategy single; None: the fastest."""
     micro_batch: int = 1
@@ -56,6 +58,10 @@ class PartitionState(Struct, frozen=True):
         """The nodes that take part, in order."""
         can = set(usable)
         return tuple(node for node in self.order if node in can and node not in self.left_out)
+
+    def allowed(self, usable: Sequence[NodeId]) -> tuple[NodeId, ...]:
+        """The nodes that a plan may be proposed for."""
+        return tuple(node for node in usable if node not in self.excluded)
 
     def seen(self, nodes: Sequence[NodeId]) -> PartitionState:
         """New nodes join at the end of the order."""
@@ -110,7 +116,9 @@ class PartitionState(Struct, frozen=True):
 
     def toggled(self, node: NodeId) -> PartitionState:
         """Take the node in or out; with another number of nodes cuts and shares are balanced anew."""
-        return msgspec.structs.replace(self, left_out=self.left_out ^ {node}, cuts=None, shares=None)
+        left_out = self.left_out ^ {node}
+        excluded = self.excluded | {node} if node in left_out else self.excluded - {node}
+        return msgspec.structs.replace(self, left_out=left_out, excluded=excluded, cuts=None, shares=None)
 
     def alone_on(self, node: NodeId) -> PartitionState:
         return msgspec.structs.replace(self, strategy=SINGLE, alone=node)
@@ -134,7 +142,8 @@ class PartitionState(Struct, frozen=True):
             return self
         state = self.swapped(node, chosen[stage])
         if node in self.left_out:
-            state = msgspec.structs.replace(state, left_out=(self.left_out - {node}) | {chosen[stage]})
+            left_out = (self.left_out - {node}) | {chosen[stage]}
+            state = msgspec.structs.replace(state, left_out=left_out, excluded=self.excluded - {node})
         return state
 
     def adopted(self, request: PlanRequest) -> PartitionState:
@@ -147,6 +156,7 @@ class PartitionState(Struct, frozen=True):
             strategy=card,
             order=(*request.nodes, *(node for node in state.order if node in others)),
             left_out=others if card != SINGLE else state.left_out,
+            excluded=state.excluded - set(request.nodes) if card != SINGLE else state.excluded,
             alone=request.nodes[0] if card == SINGLE else state.alone,
             micro_batch=request.micro_batch,
             cuts=request.cuts if card in {PIPELINE, HYBRID} else None,

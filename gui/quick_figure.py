@@ -1,5 +1,5 @@
 """About what other shares would come to, from what was worked out for the shares before: for the eye, while the mouse
-moves. The exact figure follows when it rests. Pure functions."""
+moves, and from plans near by that were timed. The exact figure follows when it rests. Pure functions."""
 
 from __future__ import annotations
 
@@ -55,9 +55,27 @@ def with_shares(base: Base, after: Percents) -> Prediction:
         prediction,
         throughput=prediction.throughput * gain,
         latency_s=max(0.0, prediction.latency_s + max(slowest) - max(slowest_before)),
+        loaded_latency_s=prediction.loaded_latency_s / gain,
         nodes=shown,
         bottleneck=max(busy, key=lambda node: busy[node]),
         efficiency=min(1.0, prediction.efficiency * gain),
+    )
+
+
+def as_timed(told: Prediction, estimated: Prediction | None, timed: Prediction | None) -> Prediction:
+    """About what ``told``, an estimate, would be if its shards were timed: a plan near it was estimated at
+    ``estimated`` and is known to reach ``timed``. What changes then is the plan, not the way to predict it."""
+    if told.timed or estimated is None or timed is None or not timed.timed:
+        return told
+    if not estimated.throughput or not estimated.latency_s:
+        return told
+    pace, time = timed.throughput / estimated.throughput, timed.latency_s / estimated.latency_s
+    return structs.replace(
+        told,
+        throughput=told.throughput * pace,
+        latency_s=told.latency_s * time,
+        loaded_latency_s=told.loaded_latency_s / pace if pace else told.loaded_latency_s,
+        efficiency=min(1.0, told.efficiency * pace),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.run.sink import open_sink
 from core.run.source import Batch
-from gui.work import Result
+from gui.work.running import Result
 
 
 def export_results(path: Path, items: Sequence[Result], labels: Sequence[str]) -> None:

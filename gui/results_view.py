@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from gui.work import Result
+from gui.work.running import Result
 
 Array = npt.NDArray[Any]
 BEST: Final = 3

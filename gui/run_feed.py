@@ -11,14 +11,15 @@ import numpy as np
 
 from core.run.sink import Array
 from core.run.source import Batch, Source
-from gui.work import Result
+from gui.work.running import Result
 
 KEPT_BYTES: Final = 64 * 2**20
 """A source smaller than this is read once and kept, however often it is gone through."""
-EMIT_SECONDS: Final = 0.1
+EMIT_SECONDS: Final = 0.25
+"""The eye follows no faster, and what the window takes for it is taken from the run."""
 ALL_UP_TO: Final = 512
 """So many items at the beginning are all shown; after that, the newest ones."""
-SHOWN_AT_ONCE: Final = 48
+SHOWN_AT_ONCE: Final = 24
 
 
 class PatientSource(Source):
@@ -62,7 +63,7 @@ def _keep(batches: Iterator[Batch], kept: list[Batch]) -> Iterator[Batch]:
 
 
 class ResultFeed:
-    """Takes every batch on the run's thread, hands on at most ten lists of results a second."""
+    """Takes every batch on the run's thread, hands on at most four lists of results a second."""
 
     def __init__(self, emit: Callable[[list[Result]], None]) -> None:
         self._emit = emit

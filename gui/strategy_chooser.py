@@ -8,21 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QButtonGroup, QWidget
 
 from core.cost.types import Prediction
 from core.plan.form import NodeId, PlanRequest
-from gui import partition_view as view
+from gui import partition_cards as cards
 from gui.aims import Ranking, ranked
 from gui.bridge import Bridge, Phase
 from gui.candidates import Answer, Candidates, Ground, Question
 from gui.homes import homes_of
 from gui.partition_plans import PartitionPlans
 from gui.partition_state import HYBRID, PIPELINE, STRATEGIES, PartitionState
+from gui.partition_words import full_strategies
 from gui.theme import M, S
 from gui.widgets.basics import Card, column
-from gui.widgets.card_grid import Beside, CardGrid
+from gui.widgets.card_grid import MOST_COLUMNS, Beside, CardGrid
 from gui.widgets.pareto import ParetoPlot
 from gui.widgets.pareto_model import Spot
 from gui.widgets.strategy_aim import AimBar
@@ -43,6 +44,8 @@ class StrategyChooser(QWidget):
     planPicked = Signal(object, str)
     """PlanRequest, and what taking it is called."""
     aimChanged = Signal()
+    plotMoved = Signal()
+    """All plans are at their other place now."""
 
     def __init__(self, bridge: Bridge, plans: PartitionPlans) -> None:
         super().__init__()
@@ -52,8 +55,9 @@ class StrategyChooser(QWidget):
         self._wished = False
         """The best plan is to be taken as soon as it is known."""
         self.candidates = Candidates(bridge.tasks, self.hold, self)
+        bridge.busy_elsewhere.append(lambda: self.candidates.searching)
         self.aim_bar = AimBar()
-        self.cards = {name: StrategyCard(name, *view.strategy_words(name)) for name in STRATEGIES}
+        self.cards = {name: StrategyCard(name, *cards.strategy_words(name)) for name in STRATEGIES}
         self._group = QButtonGroup(self)
         for card in self.cards.values():
             self._group.addButton(card)
@@ -61,19 +65,39 @@ class StrategyChooser(QWidget):
         self.plot = ParetoPlot()
         self._frame = Card(self.tr("All plans"), margin=M)
         self._frame.body.addWidget(self.plot, 1)
-        beside = Beside(self.grid, self._frame, PLOT_LEAST, PLOT_SHARE, S)
-        self.setLayout(column(self.aim_bar, beside, spacing=M))
+        self._beside = Beside(self.grid, self._frame, PLOT_LEAST, PLOT_SHARE, S)
+        self.below = self._beside.below
+        """All plans, where they are not beside the cards: for the page to place."""
+        self.setLayout(column(self.aim_bar, self._beside, spacing=M))
         self._group.buttonClicked.connect(self._choose)
         self.plot.picked.connect(lambda request: self.planPicked.emit(request, self.tr("choose a plan")))
         self.aim_bar.changed.connect(self._aim_changed)
         self.aim_bar.wanted.connect(self.automatic)
         self.aim_bar.stopped.connect(self._stop)
+        self._beside.moved.connect(self.plotMoved)
         self.candidates.changed.connect(self._searched)
         self.candidates.progressed.connect(self.aim_bar.show_share)
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether all plans are shown beside the cards."""
+        return self._beside.is_beside
+
+    @property
+    def last_card(self) -> QWidget:
+        return self.grid.cards[-1]
+
+    def set_dense(self, dense: bool) -> None:
+        """Take as little height as can be: one row of compact cards, all plans further below."""
+        for card in self.cards.values():
+            card.set_compact(dense)
+        self.grid.set_most(len(self.cards) if dense else MOST_COLUMNS)
+        self._beside.allow(not dense)
 
     def automatic(self) -> None:
         """Take the best plan by the aim, as soon as it is known."""
         self._wished = True
+        self._bridge.costs.pause()
         self.candidates.begin()
         self._searched()
 
@@ -87,13 +111,15 @@ class StrategyChooser(QWidget):
         """Everything, after any change; a search begins only where it is ``visible``."""
         plans, aim = self._plans, self.aim_bar.aim
         self.cards[state.strategy].setChecked(True)
-        full = view.full_strategies(self._bridge, plans.predictions)
+        for name, card in self.cards.items():  # one stop of the Tab key, as with any group; the arrow keys choose
+            card.setFocusPolicy(Qt.FocusPolicy.StrongFocus if name == state.strategy else Qt.FocusPolicy.ClickFocus)
+        full = full_strategies(self._bridge, plans.predictions)
         self._ranking = ranked(STRATEGIES, plans.predictions, full, aim)
         self.grid.set_order([self.cards[name] for name in self._ranking.order])
         for name, card in self.cards.items():
             request = requests[name]
             if name == HYBRID:
-                card.show_text(request.strategy if request is not None else view.strategy_words(HYBRID)[1])
+                card.show_text(request.strategy if request is not None else cards.strategy_words(HYBRID)[1])
             self._show_card(name, request, plans.predictions[name], state)
         self._want(state, visible=visible)
         self._show_search()
@@ -103,25 +129,25 @@ class StrategyChooser(QWidget):
     def show_preview(self, strategy: str, request: PlanRequest, prediction: Prediction | None, problem: str) -> None:
         """While a cut is dragged; the order of the cards stays, so that nothing moves under the mouse."""
         predictions = {**self._plans.predictions, strategy: prediction}
-        full = view.full_strategies(self._bridge, predictions)
+        full = full_strategies(self._bridge, predictions)
         best = ranked(STRATEGIES, predictions, full, self.aim_bar.aim).best
         card, plans = self.cards[strategy], self._plans
-        figures = view.card_figures(
+        figures = cards.card_figures(
             self._bridge, strategy, request, prediction, best=best == strategy, aim=self.aim_bar.aim, problem=problem
         )
         card.show_figures(figures)
         lanes = plans.lanes(strategy, request)
-        card.show_picture(view.picture_of(strategy, lanes, plans.ribbon, None), self._bridge.colour)
+        card.show_picture(cards.picture_of(strategy, lanes, plans.ribbon, None), self._bridge.colour)
         self._show_chosen(prediction)
 
     def _show_card(
         self, name: str, request: PlanRequest | None, prediction: Prediction | None, state: PartitionState
     ) -> None:
         plans, card = self._plans, self.cards[name]
-        picture = view.picture_of(name, plans.lanes(name, request), plans.ribbon, plans.divisions[name])
+        picture = cards.picture_of(name, plans.lanes(name, request), plans.ribbon, plans.divisions[name])
         card.show_picture(picture, self._bridge.colour)
         card.show_figures(
-            view.card_figures(
+            cards.card_figures(
                 self._bridge,
                 name,
                 request,
@@ -147,7 +173,7 @@ class StrategyChooser(QWidget):
         predictions = self._plans.predictions
         shown = {name: (requests[name], predictions[name]) for name in STRATEGIES}
         own = [
-            view.spot_of(self._bridge, request, told)
+            cards.spot_of(self._bridge, request, told)
             for request, told in shown.values()
             if request is not None and told is not None and request not in known
         ]
@@ -163,7 +189,7 @@ class StrategyChooser(QWidget):
         names = tuple(node.name for node in self._bridge.nodes)
         if self._weighed[:2] != (answer, names):
             found = answer.choice.candidates if answer is not None and answer.choice is not None else ()
-            spots = tuple(view.spot_of(self._bridge, one.request, one.prediction) for one in found)
+            spots = tuple(cards.spot_of(self._bridge, one.request, one.prediction) for one in found)
             self._weighed = (answer, names, spots)
         return self._weighed[2]
 
@@ -171,12 +197,14 @@ class StrategyChooser(QWidget):
 
     def hold(self) -> bool:
         """What the page shows comes first, unless somebody waits for the search."""
-        return self._bridge.phase in BUSY_PHASES or (self._bridge.outlines.busy and not self._wished)
+        bridge = self._bridge
+        sooner = bridge.outlines.busy or bridge.timings.busy or bridge.costs.busy
+        return bridge.phase in BUSY_PHASES or bridge.measuring or (sooner and not self._wished)
 
     def _want(self, state: PartitionState, *, visible: bool) -> None:
         """Have all plans weighed for what is known now; unseen, at least nothing that was found for something else."""
         bridge, profile = self._bridge, self._plans.profile()
-        usable = self._plans.usable()
+        usable = state.allowed(self._plans.usable())
         if bridge.model is None or profile is None or not usable:
             self.candidates.want(None, None, ())
             return

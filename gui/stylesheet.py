@@ -75,6 +75,7 @@ QPushButton[role="flat"]:hover { background: $raised; }
 QPushButton[role="flat"]:focus { border-color: $accent; }
 QPushButton[role="flat"]:disabled { color: $faint; background: transparent; border-color: transparent; }
 QToolButton { background: transparent; border: 1px solid transparent; border-radius: 6px; padding: 5px; color: $text; }
+QToolButton[role="arrow"] { padding: 0; }
 QToolButton:hover { background: $raised; }
 QToolButton:checked { background: $accent_soft; }
 QToolButton:focus { border-color: $accent; }

@@ -18,6 +18,7 @@ from PySide6.QtCore import QObject, Qt, Signal, Slot
 from shiboken6 import isValid
 
 from core.errors import ShardboardError
+from gui.right_of_way import Cancel, RightOfWay
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class Tasks(QObject):
         super().__init__(parent)
         self._pool = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="panel")
         self._open = True
+        self.way = RightOfWay()
+        """What work in the background gives way to."""
         self._lock = threading.Lock()
         self._posted.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
 
@@ -45,6 +48,10 @@ class Tasks(QObject):
         """GUI thread. Run ``work`` on a worker; errors that are not for people arrive as a ShardboardError too."""
         if self._open:
             self._pool.submit(self._work, work, done, failed)
+
+    def cancel(self) -> Cancel:
+        """For work in the background that can wait."""
+        return Cancel(self.way)
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Run ``work`` on a worker and say nothing; for the last steps of closing."""
@@ -69,6 +76,7 @@ class Tasks(QObject):
         """GUI thread. Deliver nothing more; workers that still run are left to finish."""
         with self._lock:
             self._open = False
+        self.way.end()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _work(

@@ -12,13 +12,18 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from core.cluster.machines import machines_of
 from core.errors import ShardboardError
 from core.plan.form import NodeId, Sha256
-from core.run.calibration import Calibration, Change, changes_of
+from core.run.calibration import Calibration, message_factor
 from core.run.comparing import Comparison, compare
+from core.run.credit import default_in_flight
 from core.run.observing import Observation, Observer
+from core.run.recalibrating import Correction
 from core.wire.messages import Telemetry
-from gui import work
+from gui.work import calibrations, recalibrating
+from gui.work.recalibrating import Corrected
 
 if TYPE_CHECKING:
+    from core.cost.types import Prediction
+    from core.plan.compile import CompiledPlan
     from gui.bridge import Bridge
 
 LOOK_MS: Final = 500
@@ -29,7 +34,8 @@ class Recalibrated(Struct, frozen=True):
 
     model: Sha256
     model_name: str
-    changes: tuple[Change, ...]
+    correction: Correction
+    """Where it is empty nothing was changed."""
     before: dict[NodeId, Calibration]
     """What was known of these nodes with this model until then."""
     after: dict[NodeId, Calibration]
@@ -47,6 +53,17 @@ class Truth(QObject):
         self._bridge = bridge
         self._observer: Observer | None = None
         self._limits: dict[NodeId, object] = {}
+        self._compiled: CompiledPlan | None = None
+        self._in_flight = 0
+        """Micro-batches of each replica that are under way in the run; 0: there was none."""
+        self._own: Prediction | None = None
+        """Of the deployed shards as they are: where that is not what the plan is predicted with, or after a
+        recalibration, which would divide layers anew."""
+        self._asked: object = None
+        """What that was worked out with, or is."""
+        self._pace: float | None = None
+        """By which the plan was predicted faster than its shards played, at the recalibration; None: there was none."""
+        self._correcting: object | None = None
         self._known: dict[tuple[NodeId, Sha256], Calibration] = {}
         self._saving = self._unsaved = False
         self.comparison: Comparison | None = None
@@ -56,17 +73,22 @@ class Truth(QObject):
         self._look = QTimer(self)
         self._look.setInterval(LOOK_MS)
         self._look.timeout.connect(self._compare)
-        bridge.tasks.start(work.load_calibrations, self._loaded)
+        bridge.tasks.start(calibrations.load_calibrations, self._loaded)
         bridge.telemetryArrived.connect(self._take)
+        bridge.planCompiled.connect(self._take_plan)
         bridge.deployed.connect(lambda _deployment: self._watch())
         bridge.released.connect(self._watch)
         bridge.runStarted.connect(self._begin)
         bridge.runFinished.connect(lambda _report: self._end())
         bridge.runFailed.connect(lambda _message: self._end())
         bridge.nodeChanged.connect(self._node_changed)
-        bridge.predictionChanged.connect(lambda _prediction: self._compare())
+        bridge.nodesChanged.connect(lambda *_: bridge.priceMessages())
+        bridge.predictionChanged.connect(lambda _prediction: self._predicted_anew())
 
     # ------------------------------------------------------------ what is seen
+
+    def _take_plan(self, compiled: CompiledPlan) -> None:
+        self._compiled = compiled
 
     def _watch(self) -> None:
         """Another deployment, or none."""
@@ -76,6 +98,8 @@ class Truth(QObject):
         nodes = deployment.plan.request.nodes if deployment is not None else ()
         self._limits = {node: self._limit(node) for node in nodes}
         self.comparison, self.observations = None, {}
+        self._in_flight, self._correcting = 0, None
+        self._own = self._asked = self._pace = None
         self.changed.emit()
 
     def _limit(self, node_id: str) -> object:
@@ -95,6 +119,8 @@ class Truth(QObject):
         if self._observer is not None:
             self._observer.start()
         self.comparison, self.observations = None, {}
+        self._in_flight, self._correcting = self._under_way(self._bridge.in_flight), None
+        self._predict_run()
         self._look.start()
         self.changed.emit()
 
@@ -108,7 +134,7 @@ class Truth(QObject):
 
     def _compare(self) -> None:
         bridge = self._bridge
-        prediction = bridge.deployed_prediction
+        prediction = self.prediction
         if self._observer is None or prediction is None:
             return
         self.observations = self._observer.observations()
@@ -124,50 +150,134 @@ class Truth(QObject):
             return report.latency_ms.p50 / 1e3
         return progress.latency_p50_ms / 1e3 if progress is not None and progress.latency_p50_ms > 0 else None
 
+    # ------------------------------------------------------------ the run's own prediction
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """Of the deployed plan, with as many micro-batches under way as the run has."""
+        told = self._bridge.deployed_prediction
+        if told is None or (self._pace is None and self._in_flight in {0, told.in_flight}):
+            return told
+        return self._own
+
+    def ran(self, in_flight: int | None = None) -> recalibrating.Ran | None:
+        """What the deployed plan is predicted with for a run with so many micro-batches under way in each replica
+        (None: as many as the runner allows by itself); None while its model is not open, or not timed."""
+        bridge, compiled = self._bridge, self._compiled
+        deployment, model, profile = bridge.deployment, bridge.model, bridge.profile
+        if deployment is None or compiled is None or model is None or profile is None:
+            return None
+        if deployment.plan.model != model.sha256 or profile.batch != deployment.plan.request.micro_batch:
+            return None
+        speeds = bridge.speeds_of(deployment.plan.request)
+        nodes, links = tuple(bridge.nodes), bridge.links
+        told = bridge.deployed_prediction
+        timed = told is not None and told.timed
+        return recalibrating.Ran(model, compiled, profile, speeds, nodes, self._under_way(in_flight), links, timed)
+
+    def _under_way(self, asked: int | None) -> int:
+        deployment = self._bridge.deployment
+        if asked is not None or deployment is None:
+            return asked or 0
+        memory = {node.id: node.info.memory_limit for node in self._bridge.nodes if node.info is not None}
+        return default_in_flight(deployment.plan, memory)
+
+    def _predict_run(self) -> None:
+        """By a worker, where the plan is predicted with other numbers under way than the run has, or was divided by
+        other speeds."""
+        told, ran = self._bridge.deployed_prediction, self.ran(self._in_flight or None)
+        if told is None or ran is None or (self._pace is None and told.in_flight == ran.in_flight):
+            return
+        asked = (tuple(ran.speeds.items()), ran.profile, ran.links, ran.in_flight, self._pace)
+        if asked != self._asked:
+            self._asked = asked
+            self._bridge.tasks.start(partial(recalibrating.predict, ran), partial(self._run_predicted, ran))
+
+    def _run_predicted(self, ran: recalibrating.Ran, prediction: Prediction) -> None:
+        if ran.compiled is self._compiled and ran.in_flight == self._in_flight:
+            self._own = recalibrating.at_pace(prediction, self._pace or 1.0)
+            self._compare()
+
+    def _predicted_anew(self) -> None:
+        if self._in_flight:
+            self._predict_run()
+        self._compare()
+
     # ------------------------------------------------------------ recalibration
 
     def factor(self, node_id: NodeId) -> float:
         """Of the node's benchmarked speed, for the model that is open."""
-        model = self._bridge.model
-        known = self._known.get((node_id, model.sha256)) if model is not None else None
+        known = self.known().get(node_id)
         return known.factor if known is not None else 1.0
 
-    def changes(self) -> tuple[Change, ...]:
-        """What a recalibration would do now; nothing while the deployed plan is of another model than is open."""
-        bridge = self._bridge
-        deployment, prediction = bridge.deployment, bridge.deployed_prediction
-        if deployment is None or prediction is None or bridge.model is None:
-            return ()
-        if deployment.plan.model != bridge.model.sha256:
-            return ()
-        speeds = {node.node: bridge.speed_of(node.node) for node in prediction.nodes}
-        return changes_of(prediction, self.observations, speeds)
+    def message_factor(self) -> float:
+        """Of what messages cost, for the model that is open and the nodes that are here."""
+        model = self._bridge.model
+        here = {node.id for node in self._bridge.nodes}
+        return message_factor(model.sha256, self._known.values(), here) if model is not None else 1.0
+
+    def known(self) -> dict[NodeId, Calibration]:
+        """What runs of the model that is open have shown, by node."""
+        model = self._bridge.model
+        if model is None:
+            return {}
+        return {node: one for (node, of), one in self._known.items() if of == model.sha256}
+
+    @property
+    def able(self) -> bool:
+        """Whether there is a run to recalibrate by, of the model that is open."""
+        rate = self._bridge.measured_throughput()
+        return self._correcting is None and bool(self.observations) and bool(rate) and self.ran() is not None
 
     def recalibrate(self) -> None:
-        """Take what was measured into the speeds of the nodes with this model; predictions follow at once."""
-        changes, model = self.changes(), self._bridge.model
-        if not changes or model is None:
+        """Have a worker find what the run shows of speeds and of messages; predictions then follow it. Ends in
+        recalibrated."""
+        told, ran, rate = self.prediction, self.ran(self._in_flight or None), self._bridge.measured_throughput()
+        if not self.able or told is None or ran is None or rate is None:
             return
+        token = self._correcting = object()
+        self._bridge._activity("recalibrate", self.tr("Comparing the run with its prediction"))
+        seen, told_nodes = dict(self.observations), tuple(node.node for node in told.nodes if node.compute_s > 0)
+        self._bridge.tasks.start(
+            partial(recalibrating.correct, ran, told, seen, rate, self._latency()),
+            partial(self._corrected, token, told_nodes, max(one.seconds for one in seen.values())),
+            partial(self._not_corrected, token),
+        )
+        self.changed.emit()
+
+    def _not_corrected(self, token: object, error: ShardboardError) -> None:
+        self._bridge._activity("recalibrate")
+        if token is self._correcting:
+            self._correcting = None
+            self.changed.emit()
+            self._bridge.errorRaised.emit(self.tr("The run was not compared"), error.message, error.hint)
+
+    def _corrected(self, token: object, nodes: tuple[NodeId, ...], seconds: float, told: Corrected) -> None:
+        self._bridge._activity("recalibrate")
+        model = self._bridge.model
+        if token is not self._correcting or model is None:
+            return  # another plan was deployed, or run, meanwhile
+        self._correcting, found = None, told.correction
         now = time.time()
+        changed = {change.node: change.after / change.before for change in found.changes}
+        ratios = dict.fromkeys(nodes, 1.0) | changed if found.messages != 1.0 else changed
+        messages = self.message_factor() * found.messages
         after = {
-            change.node: Calibration(
-                node=change.node,
-                model=model.sha256,
-                factor=self.factor(change.node) * change.after / change.before,
-                when=now,
-                seconds=self.observations[change.node].seconds,
-            )
-            for change in changes
+            node: Calibration(node, model.sha256, self.factor(node) * ratio, now, seconds, messages)
+            for node, ratio in ratios.items()
         }
-        before = {node: known for node in after if (known := self._known.get((node, model.sha256))) is not None}
-        self.last = Recalibrated(model.sha256, model.name, changes, before, after)
-        self._known |= {(node, model.sha256): one for node, one in after.items()}
-        self._keep()
+        before = {node: one for node, one in self.known().items() if node in after}
+        self.last = Recalibrated(model.sha256, model.name, found, before, after)
+        if not found.empty:
+            self._pace = told.pace
+            self._known |= {(node, model.sha256): one for node, one in after.items()}
+            self._keep()
         self._tell()
 
     def undo(self) -> None:
-        """Speeds as they were before the last recalibration."""
+        """Speeds and messages as they were before the last recalibration."""
         last, self.last = self.last, None
+        self._own = self._asked = self._pace = None
         if last is None:
             return
         for node in last.after:
@@ -180,14 +290,23 @@ class Truth(QObject):
         """What runs showed of these nodes is worth nothing any more: they are being measured anew."""
         gone = [key for key in self._known if key[0] in nodes]
         if self.last is not None and set(self.last.after) & set(nodes):
-            self.last = None
+            self.last = self._own = self._asked = self._pace = None
         if gone:
             for key in gone:
                 del self._known[key]
             self._keep()
         self._tell()
 
+    def reset(self) -> None:
+        """Forget all that runs of the model that is open have shown."""
+        for node, one in self.known().items():
+            del self._known[node, one.model]
+        self.last = self._own = self._asked = self._pace = None
+        self._keep()
+        self._tell()
+
     def _tell(self) -> None:
+        self._bridge.priceMessages()
         self._bridge.speedsChanged.emit()
         self.recalibrated.emit(self.last)
         self._compare()
@@ -195,7 +314,9 @@ class Truth(QObject):
     def _loaded(self, known: tuple[Calibration, ...]) -> None:
         self._known = {(one.node, one.model): one for one in known} | self._known
         if known:
+            self._bridge.priceMessages()
             self._bridge.speedsChanged.emit()
+            self.recalibrated.emit(self.last)
 
     def _keep(self) -> None:
         """One write at a time; what changes meanwhile is written after it."""
@@ -207,7 +328,7 @@ class Truth(QObject):
         self._saving, self._unsaved = True, False
         newest_last = sorted(self._known.values(), key=lambda one: one.when)
         self._bridge.tasks.start(
-            partial(work.save_calibrations, newest_last), lambda _none: self._saved(), self._not_saved
+            partial(calibrations.save_calibrations, newest_last), lambda _none: self._saved(), self._not_saved
         )
 
     def _saved(self) -> None:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -38,7 +38,6 @@ from core.wire.trust import KnownNodes
 
 if TYPE_CHECKING:
     from core.cluster.local import LocalAgent
-    from core.cluster.measuring import Outcome, Progress
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +89,7 @@ class Cluster:
         self._links = ControlLinks(self.wire, self._waker, self._pushed)
         self._held: dict[NodeId, list[tuple[Request, float, Answer]]] = {}
         self._keeper = Keeper(self, measurements, lambda event: self._post(lambda: self._tell(event)))
+        self.measure = self._keeper.measure
         self._background: Background | None = None
         self._introductions = Introductions(self, keys, self.name, key_file, known)
         self._closing = False
@@ -226,28 +226,20 @@ class Cluster:
         """Why measurements of earlier days were not taken, or cannot be kept, in words; "" when all is well."""
         return self._keeper.problem
 
-    def measure(
-        self,
-        nodes: Sequence[NodeId],
-        *,
-        anew: bool = False,
-        links: bool = True,
-        progress: Progress | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Outcome:
-        """Measure what is not known yet of ``nodes`` and of the links between them and this workstation; with ``anew``,
-        everything. Blocks: about a second for each node of a machine, then up to 20 s for links; ``progress`` may be
-        called on any thread. Benchmarks of earlier days are looked at shortly: ``Outcome.stale``.
-
-        A node that another workstation holds is left out: ``Outcome.refused``. Raises Cancelled; what was known before,
-        and what was measured by then, is kept.
-        """
-        return self._keeper.measure(nodes, anew=anew, links=links, progress=progress, cancel=cancel)
-
     def measure_in_background(self) -> None:
         """From now on, measure nodes and links as they become ready, while nothing holds them. Safe to call twice."""
         if self._background is None:
             self._background = Background(self, self._keeper)
+
+    @property
+    def measuring(self) -> bool:
+        """Nodes, links, or what somebody took the turn for are being measured."""
+        return self._keeper.busy
+
+    def turn_to_measure(self, interrupt: threading.Event) -> AbstractContextManager[None]:
+        """Neither nodes nor links are measured meanwhile; ``interrupt`` is set when a person asks for that. Raises
+        Cancelled on entering where it is set before the turn has come."""
+        return self._keeper.turn(interrupt)
 
     def set_speeds(self, speeds: Mapping[NodeId, float]) -> None:
         """Note measured speeds with the nodes."""

@@ -87,7 +87,7 @@ class ControlLinks:
 
     def open(self, node: NodeId, host: str, port: int) -> None:
         """A fresh connection; one that exists is closed first."""
-        self.close(node, "the connection was made anew")
+        self.close(node)
         try:
             channel = self._wire.connect(f"tcp://{bracketed(host)}:{port}", node)
         except InputError as error:  # whoever announced that key or address must not end this thread
@@ -96,8 +96,8 @@ class ControlLinks:
         self._channels[node] = channel
         self._poller.register(channel)
 
-    def close(self, node: NodeId, reason: str) -> None:
-        """Close a connection, if there is one; its waiting requests fail with ``reason``."""
+    def close(self, node: NodeId, reason: str = "") -> None:
+        """Close a connection, if there is one; its waiting requests fail with ``reason``, or because it broke."""
         channel = self._channels.pop(node, None)
         if channel is None:
             return
@@ -105,11 +105,12 @@ class ControlLinks:
         channel.close()
         self.fail(node, reason)
 
-    def fail(self, node: NodeId, reason: str) -> None:
-        """Everything that waits for the node fails."""
+    def fail(self, node: NodeId, reason: str = "") -> None:
+        """Everything that waits for the node fails, with ``reason``, without a full stop, or because it broke."""
         for request_id in [i for i, w in self._waiting.items() if w.node == node]:
             waiting = self._waiting.pop(request_id)
-            waiting.answer(NodeLostError(f"{reason}."), time.monotonic() - waiting.asked_at)
+            words = reason or f"{waiting.name} gave no answer: the connection to it broke"
+            waiting.answer(NodeLostError(f"{words}."), time.monotonic() - waiting.asked_at)
 
     def ask(self, node: NodeId, name: str, body: Request, timeout: float, answer: Answer) -> None:
         """Send a request; ``answer`` is called once, at the latest after ``timeout`` seconds."""
@@ -167,4 +168,4 @@ class ControlLinks:
 
     def shut(self) -> None:
         for node in tuple(self._channels):
-            self.close(node, "the cluster was closed")
+            self.close(node, "The cluster was closed")

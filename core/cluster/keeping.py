@@ -52,6 +52,11 @@ class Keeper:
         """Why benchmarks no longer hold, of those that were looked at."""
 
     @property
+    def busy(self) -> bool:
+        """Something is being measured."""
+        return self._turn.locked()
+
+    @property
     def problem(self) -> str:
         """Why measurements of earlier days were not taken, or cannot be kept; "" when there is nothing to say."""
         return self._store.problem if self._store is not None else ""
@@ -65,13 +70,26 @@ class Keeper:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Outcome:
-        """See ``Cluster.measure``."""
+        """Measure what is not known yet of ``nodes`` and of the links between them and this workstation; with ``anew``,
+        everything. Blocks: about a second for each node of a machine, then up to 20 s for links; ``progress`` may be
+        called on any thread. Benchmarks of earlier days are looked at shortly: ``Outcome.stale``.
+
+        A node that another workstation holds is left out: ``Outcome.refused``. Raises Cancelled; what was known before,
+        and what was measured by then, is kept.
+        """
         stop = cancel or threading.Event()
         with self._asked_turn(stop):
             return self._measure(nodes, anew=anew, links=links, progress=progress, stop=stop)
 
     def measure_in_background(self, nodes: Sequence[NodeId], interrupt: threading.Event) -> Outcome:
         """What is missing. Raises Cancelled when ``interrupt`` is set, also by someone who asks for a measurement."""
+        with self.turn(interrupt):
+            return self._measure(nodes, anew=False, links=True, progress=None, stop=interrupt)
+
+    @contextmanager
+    def turn(self, interrupt: threading.Event) -> Iterator[None]:
+        """Nothing else is measured meanwhile; ``interrupt`` is set as soon as someone asks for a measurement. Raises
+        Cancelled when it is set before the turn has come."""
         while not self._turn.acquire(timeout=_TICK_SECONDS):
             if interrupt.is_set():
                 raise Cancelled("Measuring was stopped.")
@@ -80,7 +98,7 @@ class Keeper:
                 self._interrupt = interrupt
                 if self._wanted:
                     interrupt.set()
-            return self._measure(nodes, anew=False, links=True, progress=None, stop=interrupt)
+            yield
         finally:
             with self._lock:
                 self._interrupt = None

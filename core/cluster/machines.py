@@ -29,5 +29,6 @@ def machines_of(nodes: Iterable[Node]) -> dict[NodeId, Machine]:
                 here,
                 node.info.link_limit,
                 node.info.pinned,
+                node.info.own_memory,
             )
     return found

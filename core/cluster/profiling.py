@@ -128,7 +128,8 @@ class _Profiling:
         if total is None:
             total = sum(piece.seconds for piece in timed)
         taken = layer_seconds(timed, total, count)
-        return Profile(model.sha256, here.batch, node.info.threads, taken, total, here.base_bytes, self._node)
+        runtime = (here.base_bytes, here.session_bytes, here.operator_bytes)
+        return Profile(model.sha256, here.batch, node.info.threads, taken, total, *runtime, self._node)
 
     def _whole(self, memory: int, alone: bool) -> float | None:
         """None where the node has no memory for all of it, or its only piece is the whole."""

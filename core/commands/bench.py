@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from core.commands.choosing import chosen_nodes
-from core.commands.comparison import BenchReport, Steps, compare_strategies, every_strategy
+from core.commands.comparison import (
+    BenchReport,
+    BenchRow,
+    Refusal,
+    Steps,
+    compare_strategies,
+    every_strategy,
+    sped_up,
+)
 from core.commands.opening import open_model
 from core.commands.output import Progress, note, print_json, print_table
 from core.commands.planning import check_batch, default_micro_batch, measure
 from core.commands.stopping import stop_on_interrupt
 from core.commands.wanted import Wanted, wanted_of
-from core.errors import PlanError
+from core.errors import PlanError, ShardboardError
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,17 +32,48 @@ def run(options: argparse.Namespace) -> int:
         with chosen_nodes(options, progress, stop) as (cluster, nodes):
             batch = default_micro_batch(model, options.batch)
             costs = measure(model, batch, cluster, nodes, progress, stop, profile_on=options.profile_on)
-            steps = Steps(begins=lambda text: progress.step(f"Running {text}"), share=progress.share)
+            rows: list[BenchRow] = []
+            refused: list[Refusal] = []
+            steps = Steps(
+                begins=lambda text: progress.step(f"Running {text}"),
+                share=progress.share,
+                ran=lambda row, _request: rows.append(row),
+                refused=refused.append,
+            )
             every = asked or every_strategy(
                 len(nodes), tensor_axis=options.tensor_axis, spatial_axis=options.spatial_axis
             )
-            report = compare_strategies(cluster, model, every, batch, nodes, costs, options.seconds, steps, stop)
+            try:
+                report = compare_strategies(cluster, model, every, batch, nodes, costs, options.seconds, steps, stop)
+            except ShardboardError as error:
+                progress.clear()
+                if rows:  # what was measured took minutes, and holds
+                    _show(_ended(model.name, batch, rows, refused, error), options)
+                raise
         progress.clear()
-        if options.json:
-            print_json(report)
-        else:
-            _print(report)
+        _show(report, options)
     return 0
+
+
+def _ended(
+    model: str, batch: int, rows: Sequence[BenchRow], refused: Sequence[Refusal], error: ShardboardError
+) -> BenchReport:
+    return BenchReport(
+        model=model,
+        micro_batch=batch,
+        items=rows[0].items,
+        results=sped_up(rows),
+        refused=tuple(refused),
+        notes=(),
+        ended=str(error),
+    )
+
+
+def _show(report: BenchReport, options: argparse.Namespace) -> None:
+    if options.json:
+        print_json(report)
+    else:
+        _print(report)
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Wanted] | None:
@@ -54,7 +94,7 @@ def _print(report: BenchReport) -> None:
     print_table(
         (
             *("strategy", "nodes", "items/s", "predicted", "error"),
-            *("latency ms", "idle", "predicted", "error", "efficiency", "speedup"),
+            *("latency ms under load", "predicted", "error", "idle", "predicted", "error", "efficiency", "speedup"),
         ),
         [
             (
@@ -64,6 +104,8 @@ def _print(report: BenchReport) -> None:
                 f"{row.predicted_throughput:.1f}",
                 f"{row.error:+.0%}",
                 f"{row.latency_p50_ms:.2f}",
+                f"{row.predicted_loaded_latency_ms:.2f}",
+                f"{row.loaded_latency_error:+.0%}",
                 f"{row.idle_latency_ms:.2f}",
                 f"{row.predicted_latency_ms:.2f}",
                 f"{row.latency_error:+.0%}",
@@ -72,7 +114,7 @@ def _print(report: BenchReport) -> None:
             )
             for row in report.results
         ]
-        + [(one.strategy, "cannot be run, see below", *["–"] * 9) for one in report.refused],
+        + [(one.strategy, "cannot be run, see below", *["–"] * 11) for one in report.refused],
     )
     if report.refused:
         print()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.cluster.client import Cluster
 from core.cluster.node import Node
@@ -14,11 +17,13 @@ from core.commands.output import Progress, note
 from core.commands.plan_files import SavedPlan, place_plan, since_saved
 from core.commands.planning import Choice, Costs, choose, default_micro_batch, measure, predicted
 from core.commands.wanted import Wanted
+from core.errors import PlacementError
 from core.model.graph import Model
 from core.plan.auto_types import Question
-from core.plan.bottleneck import milliseconds
 from core.plan.form import PlanRequest
-from core.units import format_bytes
+
+MOST_SEARCHES: Final = 3
+"""For a plan that keeps a latency bound."""
 
 
 class Chosen(Struct, frozen=True):
@@ -43,10 +48,13 @@ def choose_plan(
     stop: threading.Event,
     *,
     items: int | None = None,
+    in_flight: int | None = None,
 ) -> Chosen:
     """Measure what is not known yet, and work the plan out; warnings go to stderr.
 
-    ``items``: how many the input has; None: not known. Raises PlanError, PlacementError in one of its kinds, Cancelled.
+    ``items``: how many the input has; None: not known. ``in_flight``: micro-batches of each replica that a run may have
+    under way; None: as many as the runner allows by itself. Raises PlanError, PlacementError in one of its kinds,
+    Cancelled.
     """
     words: tuple[str, ...] = ()
     request = None
@@ -59,9 +67,19 @@ def choose_plan(
     progress.step("Planning")
     bound = options.latency_bound / 1000 if options.latency_bound is not None else None
     if request is not None:
-        choice = predicted(model, request, costs)
+        choice = predicted(model, request, costs, in_flight)
+    elif asked is not None:
+        choice = choose(model, asked, batch, nodes, costs, options.objective, stop, in_flight=in_flight)
     else:
-        choice = choose(model, asked, batch, nodes, costs, options.objective, stop, latency_bound_s=bound)
+        fixed = options.batch is not None or model.fixed_batch is not None or not model.batchable
+        choice = _fitting(
+            [
+                partial(choose, model, None, size, nodes, costs, options.objective, stop, in_flight=in_flight)
+                for size in ((batch,) if fixed else _halves(batch))
+            ],
+            bound,
+        )
+        batch = choice.compiled.plan.request.micro_batch
     question = Question(
         model=model,
         profile=costs.profile,
@@ -69,7 +87,7 @@ def choose_plan(
         speeds=costs.speeds,
         machines=costs.machines,
         links=costs.links,
-        limits={node.id: node.info.memory_limit for node in nodes if node.info is not None},
+        limits=costs.limits,
         objective=options.objective,
         latency_bound_s=bound,
         batch=batch,
@@ -83,19 +101,43 @@ def choose_plan(
     return Chosen(choice, costs, question)
 
 
-def missed_limits(chosen: Chosen) -> tuple[str, ...]:
-    """Memory limits that the plan would not keep, and the latency bound, in sentences."""
-    question, told = chosen.question, chosen.choice.prediction
-    found = [
-        f"{question.names[use.node]} would need {format_bytes(use.memory_bytes)}, "
-        f"{format_bytes(use.memory_bytes - question.limits[use.node])} more than its limit of "
-        f"{format_bytes(question.limits[use.node])}."
-        for use in told.nodes
-        if use.memory_bytes > question.limits.get(use.node, use.memory_bytes)
-    ]
-    bound = question.latency_bound_s
-    if bound is not None and told.latency_s > bound:
-        found.append(
-            f"It answers in {milliseconds(told.latency_s)} ms, not within the {milliseconds(bound)} ms asked for."
-        )
-    return tuple(found)
+def _halves(batch: int) -> tuple[int, ...]:
+    """8, 4, 2, 1."""
+    return tuple(batch >> step for step in range(batch.bit_length()))
+
+
+def _fitting(searches: Sequence[Callable[..., Choice]], bound: float | None) -> Choice:
+    """What the first of ``searches`` finds that keeps the bound, each for smaller micro-batches than the one before; if
+    none does, what the first one found, or why it found nothing."""
+    found: list[Choice | PlacementError] = []
+    for search in searches:
+        try:
+            choice = _within(search, bound)
+        except PlacementError as error:
+            found.append(error)
+            continue
+        if bound is None or choice.prediction.latency_s <= bound:
+            size = choice.compiled.plan.request.micro_batch
+            smaller = f" Micro-batches of {size}, as no plan with larger ones keeps to the limits." if found else ""
+            return replace(choice, why=f"{choice.why}{smaller}")
+        found.append(choice)
+    if isinstance(found[0], PlacementError):
+        raise found[0]
+    return found[0]
+
+
+def _within(search: Callable[..., Choice], bound: float | None) -> Choice:
+    """What ``search`` finds, which goes by sums over layers. Where the plan that it finds misses the bound by what its
+    shards take, it is asked for one that is quicker by as much."""
+    choice = search(latency_bound_s=bound)
+    wanted = bound
+    for _ in range(MOST_SEARCHES - 1):
+        taken = choice.prediction.latency_s
+        if bound is None or wanted is None or taken <= bound:
+            break
+        wanted *= bound / taken
+        try:
+            choice = search(latency_bound_s=wanted)
+        except PlacementError:
+            break
+    return choice

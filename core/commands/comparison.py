@@ -21,6 +21,7 @@ from core.commands.wanted import Wanted, comparable, wanted
 from core.errors import Cancelled, DoesNotFitError, PlanError, ShardboardError
 from core.model.graph import Model
 from core.plan.form import NodeId, PlanRequest
+from core.plan.misses import lacking_words
 from core.plan.strategy_text import SINGLE, SPATIAL, TENSOR
 from core.run.report import RunReport
 from core.run.runner import run_job
@@ -44,11 +45,15 @@ class BenchRow(Struct, frozen=True, kw_only=True):
     error: float
     """Measured against predicted throughput: -0.1 is 10 % less than predicted."""
     latency_p50_ms: float
+    """Median of the run: under load."""
+    predicted_loaded_latency_ms: float
+    loaded_latency_error: float
+    """As ``error``, of the median under load."""
+    idle_latency_ms: float
+    """Through idle nodes: median of a few micro-batches, one at a time."""
     predicted_latency_ms: float
-    """Through idle nodes; under load a micro-batch also waits."""
-    idle_latency_ms: float = 0.0
-    """The same, measured: median of a few micro-batches, one at a time."""
-    latency_error: float = 0.0
+    """Through idle nodes."""
+    latency_error: float
     """As ``error``, of the latency through idle nodes."""
     efficiency: float
     """Against the sum of the nodes' own speeds."""
@@ -72,6 +77,8 @@ class BenchReport(Struct, frozen=True, kw_only=True):
     results: tuple[BenchRow, ...]
     refused: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    ended: str = ""
+    """Why it ended before all strategies were run, in words."""
 
 
 class Steps(Struct, frozen=True):
@@ -136,6 +143,8 @@ def compare_strategies(
         steps.begins(text)
         try:
             choice = candidate(model, one, batch, nodes, costs)
+            if words := lacking_words(choice.prediction, costs.limits, names):
+                raise DoesNotFitError(f"{words}.")
             deploying = deploy(cluster, choice.compiled, cancel=stop)
         except (PlanError, DoesNotFitError) as error:
             refused.append(Refusal(text, str(error)))
@@ -171,7 +180,7 @@ def compare_strategies(
         model=model.name,
         micro_batch=batch,
         items=items,
-        results=tuple(_sped_up(rows)),
+        results=sped_up(rows),
         refused=tuple(refused),
         notes=tuple(f"{', '.join(texts)}: {words}" for words, texts in notes.items()),
     )
@@ -185,10 +194,10 @@ def distinct(notes: Iterable[str]) -> tuple[str, ...]:
     return tuple(first.values())
 
 
-def _sped_up(rows: Sequence[BenchRow]) -> list[BenchRow]:
+def sped_up(rows: Sequence[BenchRow]) -> tuple[BenchRow, ...]:
     """Against single, wherever that stood in the order."""
     single = next((row.throughput for row in rows if row.strategy == SINGLE), None)
-    return [replace(row, speedup=row.throughput / single if single else None) for row in rows]
+    return tuple(replace(row, speedup=row.throughput / single if single else None) for row in rows)
 
 
 def _idle_latency(deployment: Deployment, feed: Mapping[str, npt.NDArray[Any]], stop: threading.Event) -> float:
@@ -225,6 +234,8 @@ def _row(
         predicted_throughput=prediction.throughput,
         error=report.throughput / prediction.throughput - 1.0,
         latency_p50_ms=report.latency_ms.p50,
+        predicted_loaded_latency_ms=prediction.loaded_latency_s * 1000,
+        loaded_latency_error=report.latency_ms.p50 / 1000 / prediction.loaded_latency_s - 1.0,
         predicted_latency_ms=prediction.latency_s * 1000,
         idle_latency_ms=idle_s * 1000,
         latency_error=idle_s / prediction.latency_s - 1.0,

@@ -10,12 +10,12 @@ from core.cluster.local import start_local_agents
 from core.cluster.opening import open_cluster
 from core.cluster.verified import deploy_and_verify
 from core.commands.output import Progress
-from core.commands.planning import as_predicted, candidate, default_micro_batch, measure, own_speeds_sum
+from core.commands.planning import candidate, default_micro_batch, measure, own_speeds_sum
 from core.commands.stopping import stop_on_interrupt
 from core.commands.wanted import wanted
 from core.errors import JobError
 from core.model.library import open_entry
-from core.run.report import RunReport
+from core.run.report import RunReport, as_predicted
 from core.run.runner import run_job
 from core.run.sink import MemorySink
 from core.run.source import RandomSource

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from msgspec import Struct
 
@@ -20,6 +20,7 @@ from core.commands.stopping import stop_on_interrupt
 from core.cost.benchmark import NodeBenchmark, stale_reasons
 from core.cost.links import WORKSTATION
 from core.plan.form import NodeId
+from core.run.calibrations import CalibrationStore
 from core.units import format_bytes
 from core.wire.messages import LinkSample
 from core.wire.probing import SIZES
@@ -115,7 +116,17 @@ def _measure(cluster: Cluster, stop: threading.Event) -> _Told:
     with Progress() as progress:
         progress.step("Measuring nodes and links")
         outcome = cluster.measure(ready, anew=True, progress=progress.share, cancel=stop)
+    _forget_calibrations({node for node in ready if node not in outcome.refused})
     return _Told({**busy, **outcome.refused}, outcome.problems)
+
+
+def _forget_calibrations(nodes: Set[NodeId]) -> None:
+    """What runs have shown of nodes that were measured anew counts no more."""
+    store = CalibrationStore()
+    known = store.all()
+    kept = [one for one in known if one.node not in nodes]
+    if len(kept) < len(known):
+        store.save(kept)
 
 
 def _links(known: Measurements) -> tuple[LinkRow, ...]:

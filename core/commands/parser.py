@@ -4,52 +4,32 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from core import __version__
 from core.cluster.reach import parse_address
+from core.commands import help_texts as texts
 from core.commands.shares import parse_shares
 from core.errors import InputError
 
-_EXAMPLES: Final = """\
-examples:
-  shardboard                                         open the panel
-  shardboard demo                                    three agents on this machine, a model, a run
-  shardboard nodes                                   who is there
-  shardboard run digits-cnn --input random:1000 --local 2
-  shardboard run model.onnx --strategy pipeline --node 192.168.1.20:7420 --node 192.168.1.21:7420 \\
-                 --input inputs.npz --output outputs.npz --verify
-  shardboard plan bert-base --strategy "replicate(2) > tensor(2)" --local 4
-  shardboard plan resnet50 --strategy pipeline --save plan.json     then edit plan.json, if you like, and
-  shardboard run resnet50 --plan plan.json --input random:500
 
-exit codes: 0 done, 2 bad usage or input, 3 cannot place, 4 the job failed, 130 stopped with Ctrl-C
-"""
-
-_STRATEGIES_HELP: Final = """\
-strategies (in quotes, because of the shell):
-  single              the whole model on one node
-  replicate           the whole model on every node, each takes other items
-  pipeline            consecutive layers on each node
-  tensor              every layer divided: rows, columns, channels or heads of its parameters
-  spatial             every layer divided: rows or columns of the image, positions of a sequence
-  "replicate(2) > pipeline(2) > tensor(2)"
-                      levels inside levels, the outermost first, each with the number of parts it makes;
-                      one of them may leave its number out and gets what is left: "pipeline > tensor(2)"
-  "replicate(2) > tensor(2) @ pi-1, pi-2, pi-3, pi-4"
-                      with the nodes by name; without names the compiler puts nodes of one machine, and of
-                      equal speed, into the same group
-"""
-
-_NODES_HELP: Final = "without either, the nodes that discovery finds"
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """A value that is missing is told by what it should be."""
+        where, _, what = message.partition(": ")
+        for action in self._actions:
+            if what == "expected one argument" and where == f"argument {'/'.join(action.option_strings)}":
+                wanted = f"{action.option_strings[-1]} {action.metavar}"
+                message = f"{where}: its value is missing: {wanted} ({str(action.help).partition(' (default')[0]})"
+        super().error(message)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """``options.module`` names the module of ``core.commands`` to run."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="shardboard",
         description="Splits an ONNX model over the machines of a LAN, runs it, and shows how it goes.",
-        epilog=_EXAMPLES,
+        epilog=texts.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -66,16 +46,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str
-) -> argparse.ArgumentParser:
+def _command(commands: argparse._SubParsersAction[_Parser], name: str, words: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.", allow_abbrev=False)
     parser.set_defaults(module=name)
     return parser
 
 
-def _tell_strategies(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _STRATEGIES_HELP
+def _tell(parser: argparse.ArgumentParser, *paragraphs: str) -> None:
+    """Behind the options, as it is written."""
+    parser.epilog = "\n".join(paragraphs)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
@@ -91,6 +70,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_nodes(parser: argparse.ArgumentParser) -> None:
+    _tell(parser, texts.NODES_EXAMPLES)
     _add_wait(parser, 3.0)
     parser.add_argument("--measure", action="store_true", help="measure all ready nodes, and the links between them")
     _add_json(parser)
@@ -100,7 +80,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     _add_saved_or_strategy(parser)
     _add_division(parser)
-    _tell_strategies(parser)
+    _tell(parser, texts.STRATEGIES_HELP, texts.PLAN_EXAMPLES)
     _add_node_choice(parser)
     _add_batch(parser)
     _add_profile_on(parser)
@@ -116,7 +96,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     _add_saved_or_strategy(parser)
     _add_division(parser)
-    _tell_strategies(parser)
+    _tell(parser, texts.STRATEGIES_HELP, texts.RUN_EXAMPLES)
     _add_node_choice(parser)
     parser.add_argument(
         "--input", required=True, metavar="X",
@@ -137,6 +117,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="compare the outputs with the whole model's on this machine"
     )
+    parser.add_argument(
+        "--anyway", action="store_true",
+        help="also where a node is predicted to lack memory, or the answer to come too late: without it nothing is "
+        "sent then. A node still refuses what it cannot load",
+    )  # fmt: skip
     _add_json(parser)
 
 
@@ -147,7 +132,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         help="compare this one (repeat); default: each strategy, and nestings where the number of nodes allows them",
     )  # fmt: skip
     _add_division(parser)
-    _tell_strategies(parser)
+    _tell(parser, texts.STRATEGIES_HELP, texts.BENCH_EXAMPLES)
     _add_node_choice(parser)
     _add_batch(parser)
     _add_profile_on(parser)
@@ -158,6 +143,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    _tell(parser, "exit codes: 0 all is well, 3 a check failed: what to do is said with it\n")
     parser.add_argument(
         "--node",
         type=_address,
@@ -170,6 +156,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:
+    _tell(parser, texts.PAIR_EXAMPLES)
     parser.add_argument("address", metavar="HOST[:PORT]", help="the node's address and control port (default: 7420)")
     parser.add_argument("code", metavar="CODE", help="the code that the node shows")
     parser.add_argument(
@@ -178,7 +165,11 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="an .onnx file, or a model of the library: digits-cnn, resnet50")
+    parser.add_argument(
+        "model", metavar="MODEL",
+        help="an .onnx file, or a model of the library: digits-cnn, digits-mlp, rnn, lstm, linear-regression, "
+        "logistic-regression; and, with random weights, for measuring: resnet50, mobilenetv2, bert-base, gpt2",
+    )  # fmt: skip
 
 
 def _add_saved_or_strategy(parser: argparse.ArgumentParser) -> None:
@@ -217,20 +208,26 @@ def _add_division(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_node_choice(parser: argparse.ArgumentParser) -> None:
-    where = parser.add_argument_group("nodes", _NODES_HELP).add_mutually_exclusive_group()
+    where = parser.add_argument_group("nodes", texts.NODES_HELP).add_mutually_exclusive_group()
     where.add_argument(
         "--local", type=_whole("number of agents", 1, 64), metavar="N",
-        help="start N throw-away agents on this machine, one thread each",
+        help="start N throw-away agents on this machine, one thread each; they end with the command",
     )  # fmt: skip
     where.add_argument(
-        "--node", type=_address, action="append", default=[], metavar="HOST:PORT", help="a node by its address (repeat)"
+        "--node",
+        type=_address,
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="a node by its address, like pi-1:7420 (repeat); without a port it is 7420",
     )
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=_whole("batch", 1, 65536), metavar="N",
-        help="items that travel together (default: 8 at most, fewer where the input is short)",
+        help="items that travel together, a micro-batch (default: 8 at most, fewer where the input is short, or where "
+        "auto finds no plan that fits, or keeps --latency-bound, with so many)",
     )  # fmt: skip
 
 
@@ -243,13 +240,14 @@ def _add_profile_on(parser: argparse.ArgumentParser) -> None:
 
 def _add_objective(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--objective", choices=("throughput", "latency", "memory"), default="throughput",
+        "--objective", type=_objective, default="throughput", metavar="{throughput,latency,memory}",
         help="what auto looks for, and what changes are proposed by: most items a second, least time for one "
-        "micro-batch, or least memory on the node that needs most (default: throughput)",
+        "micro-batch, or least memory on the node that needs most (default: throughput); for most items a second "
+        "under a bound of the latency add --latency-bound",
     )  # fmt: skip
     parser.add_argument(
         "--latency-bound", type=_milliseconds, metavar="MS",
-        help="only plans that answer within so many milliseconds, through idle nodes",
+        help="only plans that answer within so many milliseconds, like 50: one micro-batch, through idle nodes",
     )  # fmt: skip
 
 
@@ -293,6 +291,18 @@ def _shares(text: str) -> tuple[float, ...]:
         return parse_shares(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _objective(text: str) -> str:
+    if text not in _OBJECTIVES:
+        raise argparse.ArgumentTypeError(
+            f'"{text}" is no objective; choose {", ".join(_OBJECTIVES[:-1])} or {_OBJECTIVES[-1]}. For throughput '
+            "under a bound of the latency leave it out and give --latency-bound with a number of milliseconds"
+        )
+    return text
+
+
+_OBJECTIVES: Final = ("throughput", "latency", "memory")
 
 
 def _milliseconds(text: str) -> float:

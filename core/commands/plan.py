@@ -8,21 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from core.commands.choosing import chosen_nodes
-from core.commands.chosen import Chosen, choose_plan, missed_limits
+from core.commands.chosen import Chosen, choose_plan
 from core.commands.division_report import DivisionReport, division_report, is_divided
 from core.commands.division_words import division_words, links_words, percent
+from core.commands.fitting import better, misses, nearest_words
 from core.commands.opening import open_model
 from core.commands.output import Progress, note, print_json, print_table
 from core.commands.plan_files import check_save, load_plan, save_plan
-from core.commands.planning import as_predicted, check_batch
+from core.commands.planning import check_batch
 from core.commands.stopping import stop_on_interrupt
 from core.commands.wanted import wanted_of
 from core.cost.types import NodePrediction
+from core.errors import PlacementError
 from core.model.types import Layer
 from core.plan.division import Division
 from core.plan.form import NodeId, Plan, Shard
-from core.plan.improving import Change, best_changes, bottleneck_words, sent_by
-from core.run.report import Predicted
+from core.plan.improving import Change, bottleneck_words, sent_by
+from core.run.report import Predicted, as_predicted
 from core.units import format_bytes
 
 
@@ -115,6 +117,11 @@ class PlanReport(Struct, frozen=True, kw_only=True):
     """Where there are no ``changes``: in which way."""
     why: str
     """Why the automatic strategy took this one; empty where a strategy was asked for."""
+    missed: tuple[str, ...]
+    """Memory limits that it would not keep, and the latency bound: which is missed by how much on which node. With any
+    of them the exit code is 3."""
+    nearest: str
+    """What would keep them all; empty where nothing is missed."""
     notes: tuple[str, ...]
 
 
@@ -130,20 +137,25 @@ def run(options: argparse.Namespace) -> int:
         with chosen_nodes(options, progress, stop) as (cluster, nodes):
             chosen = choose_plan(options, model, asked, saved, cluster, nodes, progress, stop)
         progress.step("Looking for something better")
-        changes = best_changes(chosen.question, chosen.request, cancel=stop)
+        changes = better(chosen, stop)
+        nearest = nearest_words(chosen, changes, stop) if misses(chosen) else ""
         progress.clear()
         if options.save is not None:
             save_plan(options.save, model, chosen.choice, chosen.question.names)
-        report = plan_report(chosen, changes)
+        report = plan_report(chosen, changes, nearest)
         if options.json:
             print_json(report)
         else:
             _print(report)
-    return 0
+    for words in report.missed:
+        note(f"cannot be placed: {words}")
+    if nearest:
+        note(nearest)
+    return PlacementError.exit_code if report.missed else 0
 
 
-def plan_report(chosen: Chosen, changes: Sequence[Change] = ()) -> PlanReport:
-    """``changes``: what would make it better."""
+def plan_report(chosen: Chosen, changes: Sequence[Change] = (), nearest: str = "") -> PlanReport:
+    """``changes``: what would make it better; ``nearest``: what would keep limits that it misses."""
     compiled, prediction = chosen.choice.compiled, chosen.choice.prediction
     plan, request, names = compiled.plan, chosen.request, chosen.question.names
     layers = chosen.question.model.layers(request.micro_batch)
@@ -158,7 +170,7 @@ def plan_report(chosen: Chosen, changes: Sequence[Change] = ()) -> PlanReport:
         machines=chosen.question.machines,
         costs=chosen.question.profile.messages,
     )
-    limits, missed = chosen.question.limits, missed_limits(chosen)
+    limits, missed = chosen.question.limits, misses(chosen)
     return PlanReport(
         model=plan.model_name,
         strategy=request.strategy,
@@ -181,7 +193,9 @@ def plan_report(chosen: Chosen, changes: Sequence[Change] = ()) -> PlanReport:
         changes=tuple(_change_row(change, names) for change in changes),
         no_change="" if changes else "none keeps the limits" if missed else "none brings 1 %",
         why=chosen.choice.why,
-        notes=(*_notes(plan.notes, prediction.notes), *missed),
+        missed=missed,
+        nearest=nearest,
+        notes=tuple(_notes(plan.notes, prediction.notes)),
     )
 
 
@@ -290,8 +304,9 @@ def _print(report: PlanReport) -> None:
         print(f"\n{paragraph}")
     predicted = report.predicted
     print(
-        f"\npredicted: {predicted.throughput:.1f} items/s, latency {predicted.latency_ms:.2f} ms, efficiency "
-        f"{report.efficiency:.0%}; {report.single_node} alone: {report.single_throughput:.1f} items/s"
+        f"\npredicted: {predicted.throughput:.1f} items/s, latency (idle) {predicted.latency_ms:.2f} ms, under load "
+        f"({predicted.in_flight} in flight) {predicted.loaded_latency_ms:.2f} ms, efficiency {report.efficiency:.0%}; "
+        f"{report.single_node} alone: {report.single_throughput:.1f} items/s"
     )
     print(f"bottleneck: {report.bottleneck_words}")
     changes = [change.words for change in report.changes] or [report.no_change]

@@ -16,7 +16,7 @@ from core.cluster.node import Node
 from core.cluster.profiling import at_speed_one
 from core.cluster.profiling import profile_on as profile_on_node
 from core.commands.output import Progress, note
-from core.commands.stale import stale_words
+from core.commands.stale import calibrated_words, stale_words
 from core.commands.wanted import Wanted, placed
 from core.cost.dataflow import predict_outline
 from core.cost.links import UNKNOWN, WORKSTATION, Links
@@ -31,9 +31,10 @@ from core.model.graph import Model
 from core.plan.auto import Objective, best_plan
 from core.plan.compile import CompiledPlan, compile_plan, micro_batch_for
 from core.plan.form import NodeId, PlanRequest
+from core.run.calibration import factors_for, message_factor
 from core.run.calibrations import CalibrationStore
+from core.run.credit import default_in_flight
 from core.run.message_costs import measured_message_costs
-from core.run.report import Predicted
 
 MICRO_BATCH: Final = 8
 
@@ -45,6 +46,8 @@ class Costs(Struct, frozen=True):
     speeds: Mapping[NodeId, float]
     machines: Mapping[NodeId, Machine] = {}
     links: Links = UNKNOWN
+    limits: Mapping[NodeId, int] = {}
+    """Bytes that the agents may use."""
 
 
 class Choice(Struct, frozen=True):
@@ -102,7 +105,11 @@ def measure(
     speeds = known.speeds(infos, mix_of(model, profile))
     if missing := [node for node in ids if node not in speeds]:
         speeds |= cluster.measure_speeds(missing)
-    seen = CalibrationStore().factors(model.sha256)
+    calibrations = [one for one in CalibrationStore().all() if one.model == model.sha256 and one.node in ids]
+    seen = factors_for(model.sha256, calibrations)
+    for words in calibrated_words(calibrations, nodes):
+        progress.clear()
+        note(f"note: {words}")
     speeds = {node: speed * seen.get(node, 1.0) for node, speed in speeds.items()}
     if profile_on is not None:
         there = _named(profile_on, nodes)
@@ -110,8 +117,10 @@ def measure(
     machines = machines_of(nodes)
     progress.step("Measuring what messages cost, and cores together")
     together = speed_side_by_side(model, batch, sum(machine.here for machine in machines.values()), stop)
-    profile = replace(profile, messages=measured_message_costs(), together=together)
-    return Costs(profile, speeds, machines, known.links_of(ids))
+    messages = measured_message_costs().scaled(message_factor(model.sha256, calibrations, ids))
+    profile = replace(profile, messages=messages, together=together)
+    limits = {node: info.memory_limit for node, info in infos.items()}
+    return Costs(profile, speeds, machines, known.links_of(ids), limits)
 
 
 def _profile(model: Model, batch: int, progress: Progress, stop: threading.Event) -> Profile:
@@ -172,13 +181,15 @@ def choose(
     stop: threading.Event | None = None,
     *,
     latency_bound_s: float | None = None,
+    in_flight: int | None = None,
 ) -> Choice:
-    """The strategy asked for; for None, the best by ``objective`` over all strategies and any of the nodes.
+    """The strategy asked for; for None, the best by ``objective`` over all strategies and any of the nodes. It is
+    predicted with ``in_flight`` micro-batches under way in each replica; None: as many as the runner allows by itself.
 
     Raises PlanError when the strategy makes no sense here, DoesNotFitError when nothing fits, Cancelled.
     """
     if asked is not None:
-        return candidate(model, asked, batch, nodes, costs)
+        return candidate(model, asked, batch, nodes, costs, in_flight)
     found = best_plan(
         model,
         costs.profile,
@@ -193,32 +204,36 @@ def choose(
         names={node.id: node.name for node in nodes},
         cancel=stop,
     )
-    made = predicted(model, found.request, costs)
+    made = predicted(model, found.request, costs, in_flight)
     return replace(made, why=found.words)
 
 
-def candidate(model: Model, asked: Wanted, batch: int, nodes: Sequence[Node], costs: Costs) -> Choice:
+def candidate(
+    model: Model, asked: Wanted, batch: int, nodes: Sequence[Node], costs: Costs, in_flight: int | None = None
+) -> Choice:
     """One strategy on the nodes that it can use. Raises PlanError where the model or the nodes do not allow it."""
-    return predicted(model, placed(asked, model, batch, nodes, costs.speeds, costs.machines), costs)
+    return predicted(model, placed(asked, model, batch, nodes, costs.speeds, costs.machines), costs, in_flight)
 
 
-def predicted(model: Model, request: PlanRequest, costs: Costs) -> Choice:
-    """``request`` compiled, with what is expected of it. Raises PlanError."""
+def predicted(model: Model, request: PlanRequest, costs: Costs, in_flight: int | None = None) -> Choice:
+    """``request`` compiled, with what is expected of it while ``in_flight`` micro-batches of each replica are under
+    way; None: as many as the runner allows by itself. Raises PlanError."""
     compiled = compile_plan(
         model, request, profile=costs.profile, speeds=costs.speeds, machines=costs.machines, links=costs.links
     )
     here = costs.profile.node == WORKSTATION  # shards that were timed here say nothing of a node of another kind
     timed = time_shards(model, compiled.outline) if here else {}
     told = predict_outline(
-        costs.profile, compiled.outline, model, costs.speeds, costs.machines, costs.links, shard_seconds=timed
+        costs.profile,
+        compiled.outline,
+        model,
+        costs.speeds,
+        costs.machines,
+        costs.links,
+        in_flight=in_flight or default_in_flight(compiled.plan, costs.limits),
+        shard_seconds=timed,
     )
     return Choice(compiled, told)
-
-
-def as_predicted(prediction: Prediction, names: Mapping[NodeId, str]) -> Predicted:
-    """As reports keep it."""
-    memory = {names[use.node]: use.memory_bytes for use in prediction.nodes}
-    return Predicted(prediction.throughput, prediction.latency_s * 1000, memory)
 
 
 def own_speeds_sum(model_items_per_s: float, speeds: Mapping[NodeId, float], used: Sequence[NodeId]) -> float:

@@ -35,12 +35,14 @@ def print_report(report: RunReport) -> None:
 def _figures(report: RunReport) -> list[tuple[str, str]]:
     latency, predicted = report.latency_ms, report.predicted
     beside = f" (predicted {predicted.throughput:.1f})" if predicted is not None else ""
-    idle = f" (predicted for idle nodes {predicted.latency_ms:.2f})" if predicted is not None else ""
+    loaded = ""
+    if predicted is not None:
+        loaded = f" (predicted {predicted.loaded_latency_ms:.2f}; on idle nodes {predicted.latency_ms:.2f})"
     figures = [
         ("items", f"{report.items}"),
         ("time", f"{report.seconds:.2f} s"),
         ("throughput", f"{report.throughput:.1f} items/s{beside}"),
-        ("latency", f"{latency.p50:.2f} ms, 95 %: {latency.p95:.2f}, 99 %: {latency.p99:.2f}{idle}"),
+        ("latency", f"{latency.p50:.2f} ms, 95 %: {latency.p95:.2f}, 99 %: {latency.p99:.2f}{loaded}"),
     ]
     if report.efficiency is not None:
         words = f"{report.efficiency:.0%} of what these nodes would do, each with the whole model to itself"

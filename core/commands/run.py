@@ -17,10 +17,11 @@ from core.cluster.deployment import Deployment, DeployProgress, deploy
 from core.cluster.node import Node
 from core.cluster.verified import deploy_and_verify
 from core.commands.choosing import chosen_nodes
-from core.commands.chosen import choose_plan, missed_limits
+from core.commands.chosen import choose_plan
+from core.commands.fitting import insist_it_fits, misses
 from core.commands.opening import Work, open_work
 from core.commands.output import Progress, print_json
-from core.commands.planning import Choice, Costs, as_predicted, own_speeds_sum
+from core.commands.planning import Choice, Costs, own_speeds_sum
 from core.commands.reports import print_report
 from core.commands.stopping import stop_on_interrupt
 from core.errors import VerificationError
@@ -29,7 +30,7 @@ from core.plan.form import NodeId
 from core.plan.tolerance import tolerance
 from core.plan.verify import Verification, verify_outputs
 from core.run.history import save_run
-from core.run.report import RunProgress, RunReport
+from core.run.report import RunProgress, RunReport, as_predicted
 from core.run.runner import run_job
 from core.run.sink import Sink, real_rows
 from core.run.source import Batch, Source
@@ -69,7 +70,20 @@ def _run(
     stop: threading.Event,
 ) -> RunReport:
     items = work.source.items * options.repeat
-    chosen = choose_plan(options, work.model, work.asked, work.plan, cluster, nodes, progress, stop, items=items)
+    chosen = choose_plan(
+        options,
+        work.model,
+        work.asked,
+        work.plan,
+        cluster,
+        nodes,
+        progress,
+        stop,
+        items=items,
+        in_flight=options.in_flight,
+    )
+    if not options.anyway:
+        insist_it_fits(chosen, stop)
     choice, costs = chosen.choice, chosen.costs
     kept = _Kept(work.sink, VERIFIED_BATCHES if options.verify else 0)
     with _deployed(options, work, choice, cluster, progress, stop) as deployment:
@@ -95,7 +109,7 @@ def _run(
         efficiency=report.throughput / alone if alone > 0 else None,
         verified=verified.passed if verified is not None else None,
         max_abs_error=verified.max_abs_error if verified is not None else None,
-        notes=(*filter(None, [choice.why]), *missed_limits(chosen), *report.notes),
+        notes=(*filter(None, [choice.why]), *misses(chosen), *report.notes),
     )
 
 

@@ -18,8 +18,9 @@ from core.errors import PlanError
 from core.plan.form import NodeId
 
 
-def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -> Replica:
-    """Stage i, layers from one cut to the next, runs on ``nodes[i]``; without cuts the whole model on one node."""
+def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = (), in_flight: int | None = None) -> Replica:
+    """Stage i, layers from one cut to the next, runs on ``nodes[i]``; without cuts the whole model on one node.
+    ``in_flight`` micro-batches may be unfinished; None: as many as the runner allows by itself."""
     known = setting.known
     bounds = (0, *cuts, known.count)
     again = ((), *(known.cuts[position - 1].recomputed for position in cuts))
@@ -51,7 +52,7 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
             received_bytes=sum(received),
             waiting_bytes=sum(received) + sum(sent),
             weight_bytes=known.weight_bytes(first, last, extra),
-            repacked_bytes=known.repacked_bytes(first, last),
+            sessions_bytes=0,
             live_bytes=known.activation_bytes(first, last),
             receive_line_s=longest(one for one in messages if one.target == node),
             send_line_s=longest(one for one in messages if one.source == node),
@@ -68,6 +69,6 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = ()) -
         whole = latency(network)
     except ValueError as error:
         raise PlanError(f"The cuts {list(cuts)} leave a stage with nothing to do: {error}.") from error
-    under_way = IN_FLIGHT * len(loads)
+    under_way = in_flight if in_flight is not None else IN_FLIGHT * len(loads)
     least = max(slowest, client, whole / under_way, *lines.values())
     return Replica(loads, 1 / least, whole, client, lines, flow, under_way)

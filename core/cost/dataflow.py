@@ -12,6 +12,8 @@ from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from core.cost.balance import BYTE_SECONDS
 from core.cost.links import UNKNOWN, WORKSTATION, Links
 from core.cost.loads import Load, Replica, Setting, setting_of
@@ -25,7 +27,6 @@ from core.cost.verdict import prediction
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.form import CLIENT, NodeId, ShardId
-from core.plan.graphs import REPACKED
 from core.plan.liveness import peak_bytes
 from core.plan.outline import Outline, Part
 from core.plan.program import Program
@@ -71,7 +72,8 @@ def predict_outline(
                 raise PlanError(f"This plan never comes to an end: {error}.") from error
         each, whole = played[network]
         replicas.append(Replica(loads, each, whole, network.client_seconds, lines, flow, under_way))
-    return prediction(setting, replicas)
+    timed = all(part.id in shard_seconds for part in outline.parts)
+    return replace(prediction(setting, replicas), timed=timed)
 
 
 def part_seconds(part: Part, layer_seconds: Sequence[float]) -> float:
@@ -103,6 +105,7 @@ class _Shards:
 
     def __init__(self, setting: Setting, outline: Outline, timed: Mapping[ShardId, float]) -> None:
         self._costs = setting.costs
+        self._session_bytes = setting.session_bytes
         self._ways = setting.ways
         self._parts: dict[int, list[Part]] = {}
         for part in outline.parts:
@@ -153,7 +156,6 @@ class _Shards:
         kept = [one for one in joints if one.source == node == one.target]
         programs = {id(part.program): part.program for part in parts}.values()
         weights = {key: size for program in programs for key, size in _weights(program, program.constants).items()}
-        twice = {key: size for program in programs for key, size in _weights(program, _repacked(program)).items()}
         return Load(
             node=node,
             compute_s=cost.compute_seconds(sum(self._seconds[part.id] for part in parts)),
@@ -163,7 +165,7 @@ class _Shards:
             received_bytes=sum(received),
             waiting_bytes=max(_around(part.id, coming, leaving, kept) for part in parts),
             weight_bytes=sum(weights.values()),
-            repacked_bytes=sum(twice.values()),
+            sessions_bytes=self._session_bytes * (len(parts) - 1),
             live_bytes=max(self._live_bytes(program) for program in programs),
             receive_line_s=max(self._line_seconds(coming).values(), default=0.0),
             send_line_s=max(self._line_seconds(leaving).values(), default=0.0),
@@ -194,9 +196,3 @@ def _weights(program: Program, names: Iterable[str]) -> dict[tuple[int, object],
     """Bytes of the distinct slices of weights behind these names."""
     held = (program.constants[name] for name in names)
     return {(id(constant.tensor), constant.take): constant.nbytes for constant in held}
-
-
-def _repacked(program: Program) -> set[str]:
-    """Weights that onnxruntime keeps a second time."""
-    read = {name for op in program.ops if op.type in REPACKED for name in op.inputs}
-    return read & program.constants.keys()

@@ -8,6 +8,9 @@ instead of played, so the best of what is found here is predicted once more.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -30,6 +33,17 @@ class Weighed(Struct, frozen=True, eq=False):
     """Bytes beyond the room of nodes, added up."""
     memory: Floats
     """Bytes, without the runtime's own, of the node that needs most."""
+
+
+class Least(NamedTuple):
+    """What no prediction of a way to cut is better than."""
+
+    rate: float
+    """Micro-batches per second."""
+    latency_s: float
+    """What messages take at their ends comes to it."""
+    memory: float
+    """Bytes, as in ``Weighed``."""
 
 
 class Joint:
@@ -75,6 +89,41 @@ class Joint:
                 cores[name] = cores[name] + rates * client / machine.cores
         full = np.maximum.reduce([np.ones(count), rates * client, *lines.values(), *cores.values()])
         return Weighed(np.where(allowed, rates / full, 0.0), latency, lacking, memory)
+
+    def least(self, rows: Sequence[Sequence[Member]], cut: Sequence[int]) -> Least:
+        """Of one way to cut, at indices of positions: much quicker to tell than a prediction."""
+        bounds = (0, *cut, len(self._stages.positions) - 1)
+        ends = list(pairwise(bounds))
+        rate = through = 0.0
+        for row in rows:
+            pace, taken = self._least_of(row, ends)
+            rate += 1 / pace if pace > 0 else inf
+            through = max(through, taken)
+        return Least(rate, through, float(max(self._stages.memory[at] for at in ends)))
+
+    def _least_of(self, row: Sequence[Member], ends: Sequence[tuple[int, int]]) -> tuple[float, float]:
+        """Seconds between two micro-batches of one replica, and of one alone."""
+        stages, ways = self._stages, self._ways
+        pace = taken = 0.0
+        shared: dict[str, float] = {}
+        for index, (member, at) in enumerate(zip(row, ends, strict=True)):
+            node, cost = member.node, member.cost
+            cycle, _, used = self._table(member)
+            pace = max(pace, float(cycle[at]))
+            taken += float(stages.seconds[at]) * cost.cpu_limit / cost.speed
+            if cost.machine is not None:
+                name = cost.machine.name
+                shared[name] = shared.get(name, 0.0) + float(used[at]) / cost.machine.cores
+            sent = [(float(stages.given[at]), ways.way(WORKSTATION, node), index == 0)]
+            sent.append((float(stages.results[at]), ways.way(node, WORKSTATION), index == len(row) - 1))
+            if index and stages.sent[ends[index - 1]] >= stages.received[at[0], -1]:  # the one before makes all of it
+                sent.append((float(stages.received[at]), ways.way(row[index - 1].node, node), True))
+            for nbytes, way, awaited in sent:
+                if nbytes:
+                    taken += way.hop_s + way.byte_s * nbytes if awaited else 0.0
+                    for name, byte_s in way.lines:
+                        shared[name] = shared.get(name, 0.0) + nbytes * byte_s
+        return max((pace, taken / (IN_FLIGHT * len(row)), *shared.values())), taken
 
     def _replica(
         self, row: Sequence[Member], ends: Sequence[tuple[Indices, Indices]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from core.cost.links import UNKNOWN, Links, Ways
-from core.cost.memory import TYPICAL_BASE_BYTES
+from core.cost.memory import ARENA, TYPICAL_BASE_BYTES, WORKING_BYTES
 from core.cost.messages import IN_FLIGHT, TYPICAL, MessageCosts
 from core.cost.network import Flow
 from core.cost.nodes import NodeCost, node_costs
@@ -31,7 +31,8 @@ class Load(Struct, frozen=True):
     waiting_bytes: int
     """Of tensors that come in, leave, or lie between two of its shards."""
     weight_bytes: int
-    repacked_bytes: int
+    sessions_bytes: int
+    """Of all its shards but one beside their weights and tensors; that one is counted with every node."""
     live_bytes: int
     """Peak of the tensors inside its shards."""
     receive_line_s: float = 0.0
@@ -50,7 +51,7 @@ class Load(Struct, frozen=True):
 
     @property
     def activation_bytes(self) -> int:
-        return self.live_bytes + IN_FLIGHT * self.waiting_bytes
+        return round(ARENA * (self.live_bytes + IN_FLIGHT * self.waiting_bytes))
 
 
 class Replica(Struct, frozen=True):
@@ -78,9 +79,12 @@ class Setting(Struct, frozen=True):
     """At speed 1, for the request's micro-batch."""
     costs: Mapping[NodeId, NodeCost]
     base_bytes: int
+    """Of an agent with a session of all operators, beside weights and tensors."""
     ways: Ways
     messages: MessageCosts = TYPICAL
     """Of the workstation."""
+    session_bytes: int = 0
+    """Of each shard more on a node."""
 
 
 def setting_of(
@@ -103,5 +107,7 @@ def setting_of(
     seconds = tuple(scale * taken for taken in profile.layer_seconds)
     costs = node_costs(request.nodes, speeds, machines, profile.messages, profile.together)
     ways = Ways(links, request.nodes, machines)
-    base = profile.base_bytes or TYPICAL_BASE_BYTES
-    return Setting(request, known, seconds, costs, base, ways, profile.messages)
+    own = max((machines[node].own_bytes for node in request.nodes if node in machines), default=0)
+    base = own + WORKING_BYTES if own else profile.base_bytes or TYPICAL_BASE_BYTES
+    base += profile.session_bytes + profile.operator_bytes * known.count
+    return Setting(request, known, seconds, costs, base, ways, profile.messages, profile.session_bytes)

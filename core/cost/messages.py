@@ -1,8 +1,8 @@
 """What messages and calls cost beside the operators themselves, in seconds.
 
-The figures here are typical ones, measured with agents of one thread on one machine, CurveZMQ over loopback: plans are
-chosen by them, and predictions of machines where nothing could be measured are made with them. All others take those
-of the machine itself (``core.cost.message_costs``).
+The figures here are typical ones, measured with agents of one thread on one machine, CurveZMQ over loopback:
+predictions of machines where nothing could be measured are made with them. All others take those of the machine itself
+(``core.run.message_costs``).
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ class MessageCosts(Struct, frozen=True):
     run_s: float = RUN_SECONDS
     switch_s: float = SWITCH_SECONDS
 
+    def scaled(self, factor: float) -> MessageCosts:
+        """Messages that cost so many times as much; runs cost what they do."""
+        scaled = (factor * self.message_s, factor * self.byte_s, factor * self.hop_s)
+        return MessageCosts(*scaled, self.run_s, self.switch_s)
+
     def handling_seconds(self, messages: int, nbytes: float) -> float:
         """What one end of so many messages takes."""
         return self.message_s * messages + self.byte_s * nbytes
@@ -48,8 +53,3 @@ class MessageCosts(Struct, frozen=True):
 
 
 TYPICAL: Final = MessageCosts()
-
-
-def handling_seconds(messages: int, nbytes: float) -> float:
-    """What one end of so many messages takes, at speed 1 and with typical costs."""
-    return TYPICAL.handling_seconds(messages, nbytes)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from core.cost.links import WORKSTATION, Way, Ways
 from core.cost.messages import HOP_SECONDS, TYPICAL, MessageCosts
 from core.cost.nodes import NodeCost
-from core.cost.simulation import CLIENT, Message, Network, Run, Station
+from core.cost.shared_cores import Station
+from core.cost.simulation import CLIENT, Message, Network, Run
 from core.plan.form import NodeId
 from core.wire.pacing import BURST_SECONDS, TICK_SECONDS
 

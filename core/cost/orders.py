@@ -141,10 +141,10 @@ class CostTables:
         ``before`` and ``after`` are the nodes of its neighbours: what comes from the one and goes to the other is on
         the lines in between. None: there is none, or it is not known yet, and is counted at its own end.
         """
-        cost = self.table(member, before, after)
-        joined = reach[:, None] + cost if self._goal == "sum" else np.maximum(reach[:, None], cost)
-        origin = joined.argmin(axis=0)
-        return joined[origin, np.arange(len(origin))], origin
+        by_end = self.table(member, before, after).T
+        joined = reach + by_end if self._goal == "sum" else np.maximum(reach, by_end)
+        origin = joined.argmin(axis=1)
+        return joined[np.arange(len(origin)), origin], origin
 
     def table(self, member: Member, before: NodeId | None = None, after: NodeId | None = None) -> Floats:
         """What a stage costs on such a node; inf where it does not fit or may not be."""
@@ -162,7 +162,8 @@ class CostTables:
                 fits = fits & (holds if layer in member.pinned else ~holds)
             if self._slowest < inf:
                 fits = fits & (self._pace(member, coming, leaving) <= self._slowest)
-            found = self._made[key] = np.where(fits, self._value(member, coming, leaving), np.inf)
+            value = np.where(fits, self._value(member, coming, leaving), np.inf)
+            found = self._made[key] = np.asfortranarray(value)  # a step goes through the starts of each end
         return found
 
     def _value(self, member: Member, coming: Sequence[Way | None], leaving: Sequence[Way | None]) -> Floats:

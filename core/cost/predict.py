@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from core.cost.balance import balanced_cuts
 from core.cost.chain import chain
-from core.cost.links import UNKNOWN, Links
+from core.cost.links import UNKNOWN, WORKSTATION, Links
 from core.cost.loads import Setting, setting_of
 from core.cost.types import Machine, Prediction, Profile
 from core.cost.verdict import Alone, each_alone, prediction
@@ -37,16 +37,19 @@ def predict(
     speeds: Mapping[NodeId, float],
     machines: Mapping[NodeId, Machine] = MappingProxyType({}),
     links: Links = UNKNOWN,
+    *,
+    in_flight: int | None = None,
 ) -> Prediction:
     """What ``request`` would do on nodes of these speeds (1.0: this workstation with one thread, also where unknown).
 
     ``machines`` says which nodes share the cores of one machine; a node that is not named has a machine to itself.
     ``links`` are the ways between them; what is not known of them counts as loopback.
+    ``in_flight`` micro-batches may be unfinished in each replica; None: as many as the runner allows by itself.
 
     Fast enough to follow a mouse: sums over ranges of layers are kept with the model. PlanError when the request makes
     no sense for the model; cuts left open are balanced first.
     """
-    return Predictor(profile, model, speeds, machines, links).predict(request)
+    return Predictor(profile, model, speeds, machines, links).predict(request, in_flight)
 
 
 class Predictor:
@@ -68,29 +71,42 @@ class Predictor:
         self._speeds = speeds
         self._machines = machines
         self._links = links
-        self._known: dict[tuple[tuple[NodeId, ...], int], tuple[Setting, tuple[Alone, ...]]] = {}
+        self._known: dict[tuple[frozenset[NodeId], int], Setting] = {}
+        """By nodes in any order, and micro-batch."""
+        self._alone: dict[object, Alone] = {}
+        """By all that it depends on."""
 
-    def predict(self, request: PlanRequest) -> Prediction:
+    def predict(self, request: PlanRequest, in_flight: int | None = None) -> Prediction:
         """As the function of this name."""
         setting, alone = self._setting(request)
         check_pins(self._model, request)
         if request.strategy in _ALIKE:
-            return prediction(setting, [chain(setting, [node]) for node in request.nodes], alone)
+            return prediction(setting, [chain(setting, [node], (), in_flight) for node in request.nodes], alone)
         replicas = _pipelines(request)
         size = len(request.nodes) // replicas
         if size > 1 and request.cuts is None:
             setting = replace(setting, request=replace(request, cuts=self._balanced(request, size)))
         _check(setting, size)
         members = [request.nodes[first : first + size] for first in range(0, len(request.nodes), size)]
-        return prediction(setting, [chain(setting, own, setting.request.cuts or ()) for own in members], alone)
+        cuts = setting.request.cuts or ()
+        return prediction(setting, [chain(setting, own, cuts, in_flight) for own in members], alone)
 
     def _setting(self, request: PlanRequest) -> tuple[Setting, tuple[Alone, ...]]:
-        key = request.nodes, request.micro_batch
+        key = frozenset(request.nodes), request.micro_batch
         found = self._known.get(key)
+        if found is None or not request.nodes:
+            found = setting_of(self._profile, self._model, request, self._speeds, self._machines, self._links)
+            self._known[key] = found
+        return replace(found, request=request), tuple(self._node_alone(found, node) for node in request.nodes)
+
+    def _node_alone(self, setting: Setting, node: NodeId) -> Alone:
+        ways = setting.ways.way(WORKSTATION, node), setting.ways.way(node, WORKSTATION)
+        key = node, setting.request.micro_batch, setting.costs[node], *ways
+        found = self._alone.get(key)
         if found is None:
-            setting = setting_of(self._profile, self._model, request, self._speeds, self._machines, self._links)
-            found = self._known[key] = setting, each_alone(setting)
-        return replace(found[0], request=request), found[1]
+            (found,) = each_alone(replace(setting, request=replace(setting.request, nodes=(node,))))
+            self._alone[key] = found
+        return found
 
     def _balanced(self, request: PlanRequest, size: int) -> tuple[int, ...]:
         return balanced_cuts(

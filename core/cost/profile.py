@@ -24,18 +24,19 @@ import psutil
 from core.cost.balance import estimated_profile
 from core.cost.kept_messages import kept_message_costs
 from core.cost.links import WORKSTATION
-from core.cost.memory import measured_base_bytes
+from core.cost.memory import measured_runtime
 from core.cost.messages import TYPICAL
 from core.cost.segments import Segment, Values
 from core.cost.tables import tables
 from core.cost.types import Profile
-from core.errors import Cancelled
+from core.errors import Cancelled, DoesNotFitError
 from core.model.graph import Model
 from core.paths import cache_dir
 from core.plan.extract import LayerGraph, layer_graph, stages, whole
 from core.plan.form import NodeId
+from core.units import format_bytes
 
-REVISION: Final = 2
+REVISION: Final = 3
 """Raised when profiles are measured otherwise, so that those in the cache are not taken any more."""
 MOST_SEGMENTS: Final = 24
 SEGMENT_SECONDS: Final = 1e-3
@@ -62,7 +63,7 @@ def profile_model(
     """Time the layers of ``model`` for micro-batches of ``batch`` items; from the cache when that was done before.
 
     What messages cost is what was measured of this machine, or typical. ``progress`` is called with 0..1 from this
-    thread. Raises Cancelled soon after ``cancel`` is set.
+    thread. Raises Cancelled soon after ``cancel`` is set, DoesNotFitError where there is no memory for such a batch.
     """
     report = progress or (lambda _: None)
     path = cached_at(model, batch, threads, dims)
@@ -88,11 +89,12 @@ def _measure(
     check: Callable[[], None],
 ) -> Profile:
     check()
+    _check_room(model, batch)
     feed = model.random_feed(batch, dims=dims)
-    base = measured_base_bytes()
+    runtime = measured_runtime()
     graph = layer_graph(model)
     if not graph.needs:
-        return Profile(model.sha256, batch, threads, (), LEAST_SECONDS, base)
+        return Profile(model.sha256, batch, threads, (), LEAST_SECONDS, *runtime)
     guess = np.array(estimated_profile(model, batch).layer_seconds)
     total = None
     if _fits_whole(model):
@@ -102,7 +104,19 @@ def _measure(
     timed = _time_segments(model, batch, graph, cuts, dict(feed), guess, threads, report, check)
     if total is None:
         total = sum(segment.seconds for segment in timed)
-    return Profile(model.sha256, batch, threads, layer_seconds(timed, total, len(graph.needs)), total, base)
+    return Profile(model.sha256, batch, threads, layer_seconds(timed, total, len(graph.needs)), total, *runtime)
+
+
+def _check_room(model: Model, batch: int) -> None:
+    """DoesNotFitError where the model's own tensors for ``batch`` items would not fit into this machine's memory."""
+    known = tables(model, batch)
+    needed, free = known.activation_bytes(0, known.count), psutil.virtual_memory().available
+    if needed > free:
+        raise DoesNotFitError(
+            f"{model.name} cannot be timed in micro-batches of {batch}: that takes {format_bytes(needed)} of memory, "
+            f"and this workstation has {format_bytes(free)} free.",
+            hint="Use smaller micro-batches.",
+        )
 
 
 def layer_seconds(timed: Sequence[Timed], total: float, layers: int) -> tuple[float, ...]:

@@ -25,7 +25,8 @@ import psutil
 from core.cost.clock import compute_clock
 from core.errors import Cancelled, PlanError
 from core.model.graph import Model
-from core.model.session import aligned
+from core.model.session import RUNTIME_ERRORS, aligned
+from core.model.shapes import values
 from core.paths import cache_dir
 from core.plan.form import ShardId
 from core.plan.graphs import GraphWriter, ShardGraph
@@ -38,6 +39,8 @@ FEWEST_ROUNDS: Final = 3
 MOST_ROUNDS: Final = 100
 SESSION_SIZE: Final = 2.5
 """Times its weights, at most, is what a session takes."""
+MOST_SIZES: Final = 1024
+"""Bytes of a value that may be a size."""
 NODE_SECONDS: Final = 0.5
 """Of rounds through the shards of a node, beyond the fewest."""
 
@@ -49,6 +52,7 @@ def time_shards(
     outline: Outline,
     *,
     threads: int = 1,
+    only_kept: bool = False,
     progress: Callable[[float], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> dict[ShardId, float]:
@@ -56,19 +60,21 @@ def time_shards(
 
     A node's shards run one after another, as they will there, so that what they read is no warmer in the caches. A
     shard whose inputs have no known shape, or that onnxruntime does not run, or for which there is no memory here, is
-    missing. Raises Cancelled.
+    missing; with ``only_kept`` nothing is run, and those that were not timed before are missing. Raises Cancelled.
     """
     store = _Store(model, threads)
     writer = GraphWriter(model)
+    sizes = _sizes(model, outline)
     shards: dict[int, _Shard | None] = {}
     for part in outline.parts:
         if id(part.program) not in shards:
-            shards[id(part.program)] = _shard(writer, part.program)
+            _check(cancel)
+            shards[id(part.program)] = _shard(writer, part.program, sizes)
     nodes = dict.fromkeys((part.replica, part.node) for part in outline.parts)
     for number, place in enumerate(nodes):
         own = [shards[id(part.program)] for part in outline.parts if (part.replica, part.node) == place]
         known = {shard.key: shard for shard in own if shard is not None}
-        if not store.held.keys() >= known.keys() and _fit(known.values()):
+        if not only_kept and not store.held.keys() >= known.keys() and _fit(known.values()):
             store.add(_timed(list(known.values()), threads, cancel))
         if progress is not None:
             progress((number + 1) / len(nodes))
@@ -83,8 +89,21 @@ class _Shard(NamedTuple):
     feed: dict[str, Array]
 
 
-def _shard(writer: GraphWriter, program: Program) -> _Shard | None:
-    feed = _feed(program)
+def _sizes(model: Model, outline: Outline) -> dict[str, Array]:
+    """Sizes and indices that one part computes for another, as the model itself computes them: reshaping to made up
+    sizes would fail."""
+    given = {info.name for info in model.inputs}
+    types = {name: part.program.types.get(name) for part in outline.parts for name in part.program.inputs}
+    small = [
+        name
+        for name, held in types.items()
+        if name not in given and held is not None and held.dtype in ("int32", "int64") and held.nbytes <= MOST_SIZES
+    ]
+    return values(model.ir, small, model.random_feed(outline.request.micro_batch)) if small else {}
+
+
+def _shard(writer: GraphWriter, program: Program, sizes: Mapping[str, Array]) -> _Shard | None:
+    feed = _feed(program, sizes)
     if feed is None:
         return None
     try:
@@ -100,14 +119,17 @@ def _fit(shards: Iterable[_Shard]) -> bool:
     return bool(SESSION_SIZE * held < psutil.virtual_memory().available)
 
 
-def _feed(program: Program) -> dict[str, Array] | None:
-    """Inputs of the right shapes; None where one is not known."""
+def _feed(program: Program, sizes: Mapping[str, Array]) -> dict[str, Array] | None:
+    """Inputs of the right shapes, ``sizes`` among them; None where one is not known."""
     random = np.random.default_rng(0)
     feed: dict[str, Array] = {}
     for name in program.inputs:
         held = program.types.get(name)
         if held is None or held.shape is None or not held.dtype:
             return None
+        if name in sizes:
+            feed[name] = sizes[name]
+            continue
         dtype = np.dtype(held.dtype)
         feed[name] = (
             random.random(held.shape, np.float32).astype(dtype) if dtype.kind == "f" else np.zeros(held.shape, dtype)
@@ -124,7 +146,7 @@ def _timed(shards: Sequence[_Shard], threads: int, cancel: threading.Event | Non
         try:
             session = _session(graph, threads)
             session.run(names, feed)
-        except RuntimeError:
+        except RUNTIME_ERRORS:
             continue
         sessions[key] = session, names, feed
     clock = compute_clock(threads)

@@ -47,9 +47,8 @@ def speed_side_by_side(model: Model, batch: int, nodes: int, cancel: threading.E
 
     1.0 where it cannot be measured: a model without a file, no memory, no process can be started. Raises Cancelled.
     """
-    cores = os.cpu_count() or 1
-    others = min(cores, nodes, MOST_OTHERS + 1) - 1
-    if others < 1 or model.path is None or getattr(sys, "frozen", False):
+    others = _others(model, nodes)
+    if others < 1:
         return 1.0
     path = _kept_at(model, batch, others)
     kept = _read(path)
@@ -61,7 +60,32 @@ def speed_side_by_side(model: Model, batch: int, nodes: int, cancel: threading.E
         except (OSError, subprocess.SubprocessError, RuntimeError):
             return 1.0
         _save(path, kept)
-    return max(LEAST, 1.0 - (1.0 - kept) * (cores - 1) / others)
+    return _of_all(kept, others)
+
+
+def kept_side_by_side(model: Model, batch: int, nodes: int) -> float | None:
+    """The same as far as it was measured before; None: it was not."""
+    others = _others(model, nodes)
+    if others < 1:
+        return 1.0
+    kept = _read(_kept_at(model, batch, others))
+    return _of_all(kept, others) if kept is not None else None
+
+
+def _others(model: Model, nodes: int) -> int:
+    """Processes to run beside this one; 0: there is nothing to measure."""
+    if model.path is None or getattr(sys, "frozen", False):
+        return 0
+    return max(0, min(_cores(), nodes, MOST_OTHERS + 1) - 1)
+
+
+def _of_all(kept: float, others: int) -> float:
+    """While all cores compute, not only those that were tried."""
+    return max(LEAST, 1.0 - (1.0 - kept) * (_cores() - 1) / others)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def _measured(model: Model, batch: int, others: int, cancel: threading.Event | None) -> float:

@@ -10,13 +10,14 @@ A line that holds messages back gives each on only when it has all of it. Everyt
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from math import ceil, inf
 from typing import Final
 
 from msgspec import Struct
+
+from core.cost.shared_cores import Cores, Handled, Node, Station
 
 CLIENT: Final = -1
 """As a station: the workstation. As the run that a message is for: its results."""
@@ -28,17 +29,6 @@ STEADY_ROUNDS: Final = 3
 FEWEST_ROUNDS: Final = 5
 MOST_ROUNDS: Final = 24
 """Where they go on changing, the mean of the second half counts."""
-
-
-class Station(Struct, frozen=True):
-    beside: bool = False
-    """Messages are handled on a core of their own."""
-    machine: int = 0
-    """Index of the cores it takes its own from."""
-    threads: int = 1
-    """Cores that a run takes."""
-    core: int | None = None
-    """The one that it is bound to; None: it takes whichever is least in use."""
 
 
 class Run(Struct, frozen=True):
@@ -168,113 +158,6 @@ def _pace(moments: Sequence[float]) -> float:
     return (len(moments) - 1) / lasted if lasted > 0 else (inf if len(moments) > 1 else 0.0)
 
 
-class _Node:
-    """A station, or the client, while it is played."""
-
-    __slots__ = (
-        "began", "beside", "core", "current", "ends", "handled", "machine", "messages", "resting", "run_left",
-        "threads", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, station: Station, machine: _Machine | None) -> None:
-        self.beside = station.beside
-        self.machine = machine
-        """Where its cores are shared; None: there are enough for everybody."""
-        self.threads = station.threads
-        self.core = station.core
-        self.handled = 0.0
-        """When the messages known so far are dealt with; not kept on shared cores."""
-        self.current: tuple[int, int] | None = None
-        """(run, micro-batch)"""
-        self.began = 0.0
-        self.ends = 0.0
-        """When the current run does, unless messages come."""
-        self.run_left = 0.0
-        """On shared cores: seconds of work that the current run still needs."""
-        self.messages: deque[list[float]] = deque()
-        """On shared cores: (seconds of work left, kind of event, index, micro-batch) of each to be dealt with."""
-        self.resting = False
-        self.waiting: list[tuple[int, int]] = []
-        """Heap of (micro-batch, run): an agent takes the oldest micro-batch first, of one the first shard."""
-
-
-class _Machine:
-    """Cores that do not suffice for all that may want them at once: each gets an equal part."""
-
-    __slots__ = ("cores", "index", "nodes", "since", "stirred", "together", "version", "working")
-
-    def __init__(self, index: int, cores: int, together: float) -> None:
-        self.index = index
-        self.cores = cores
-        self.together = together
-        self.nodes: list[_Node] = []
-        self.working: list[_Worker] = []
-        """Those that had work when the parts were last dealt out."""
-        self.since = 0.0
-        self.stirred = False
-        self.version = 0
-        """Of the event that tells of the next to finish."""
-
-    def advance(self, now: float) -> None:
-        """Take off what was done since the last time."""
-        passed = now - self.since
-        self.since = now
-        for node, message, rate in self.working:
-            if message is not None:
-                message[0] -= passed * rate
-            else:
-                node.run_left -= passed * rate
-
-    def deal(self) -> float | None:
-        """Give out the cores anew. Seconds until the first is finished; None: nobody has any work.
-
-        Who is bound to a core shares it with all others there; whoever is not goes where the fewest are. Where nobody
-        is bound all take turns on all cores.
-        """
-        loads = [0] * self.cores
-        placed: list[tuple[_Node, list[float] | None, tuple[int, ...]]] = []
-        free: list[tuple[_Node, list[float] | None, int]] = []
-        for node in self.nodes:
-            tasks: list[tuple[list[float] | None, int]] = [(node.messages[0], 1)] if node.messages else []
-            if node.current is not None and (node.beside or not node.messages):
-                tasks.append((None, node.threads))
-            for message, threads in tasks:
-                if node.core is None:
-                    free.append((node, message, threads))
-                else:
-                    placed.append((node, message, (node.core,)))
-                    loads[node.core] += 1
-        if not placed:
-            demand = sum(threads for _, _, threads in free)
-            rate = min(1.0, self.cores / demand) * self._speed(min(demand, self.cores)) if demand else 1.0
-            self.working = [(node, message, rate) for node, message, _ in free]
-            return min((_left(worker) / rate for worker in self.working), default=None)
-        for node, message, threads in free:
-            taken = tuple(sorted(range(self.cores), key=loads.__getitem__)[:threads])
-            placed.append((node, message, taken))
-            for core in taken:
-                loads[core] += 1
-        speed = self._speed(sum(load > 0 for load in loads))
-        self.working = [
-            (node, message, speed * min(1.0 / loads[core] for core in cores)) for node, message, cores in placed
-        ]
-        return min((_left(worker) / worker[2] for worker in self.working), default=None)
-
-    def _speed(self, used: int) -> float:
-        """Of a core while so many are in use."""
-        return 1.0 if used < 2 else 1.0 - (1.0 - self.together) * (used - 1) / (self.cores - 1)
-
-
-_Worker = tuple[_Node, list[float] | None, float]
-"""A node, the message it deals with (None: its run), and how fast."""
-
-
-def _left(worker: _Worker) -> float:
-    """Seconds of work; a rounding error is none."""
-    node, message, _ = worker
-    return max(0.0, node.run_left if message is None else message[0])
-
-
 _LEFT, _HELD, _ARRIVED, _SUPPLIED, _READY, _ENDED, _RESTED, _COMPLETE, _FINISHED, _BEGUN = range(10)
 _NONE: Final = 1e-12
 """Seconds of work that are a rounding error."""
@@ -287,12 +170,9 @@ class _Play:
         """When each micro-batch was complete."""
         self._network = network
         self._machines = _shared(network)
-        self._nodes = [_Node(station, self._machines.get(station.machine)) for station in network.stations]
-        self._client = _Node(Station(), None if network.client is None else self._machines.get(network.client))
-        for node in (*self._nodes, self._client):
-            if node.machine is not None:
-                node.machine.nodes.append(node)
-        self._stirred: list[_Machine] = []
+        self._nodes = [Node(station, self._machines.get(station.machine)) for station in network.stations]
+        self._client = Node(Station(), None if network.client is None else self._machines.get(network.client))
+        self._stirred: list[Cores] = []
         """Whose cores are to be dealt out anew."""
         self._lines = [0.0] * network.lines
         """When each has carried all it was given so far."""
@@ -368,16 +248,16 @@ class _Play:
 
     # ------------------------------------------------------------ messages
 
-    def _send(self, node: _Node, now: float, messages: Sequence[int], batch: int) -> None:
+    def _send(self, node: Node, now: float, messages: Sequence[int], batch: int) -> None:
         known = self._network.messages
         for index in messages:
             self._handle(node, now, known[index].send, _LEFT, index, batch)
 
-    def _handle(self, node: _Node, now: float, seconds: float, kind: int, index: int, batch: int) -> None:
+    def _handle(self, node: Node, now: float, seconds: float, kind: int, index: int, batch: int) -> None:
         """A message that is there at ``now`` is dealt with in its turn, and then is what ``kind`` says."""
-        if node.machine is not None:
-            self._stir(node.machine, now)
-            node.messages.append([seconds, kind, index, batch])
+        if node.cores is not None:
+            self._stir(node.cores, now)
+            node.take_in(Handled(seconds, kind, index, batch), node.cores)
             return
         node.handled = max(now, node.handled) + seconds
         if node.current is not None and not node.beside:
@@ -440,14 +320,14 @@ class _Play:
         if node.current is None and not node.resting:
             self._start(node, now)
 
-    def _start(self, node: _Node, now: float) -> None:
+    def _start(self, node: Node, now: float) -> None:
         batch, run = heappop(node.waiting)
         node.current = (run, batch)
         seconds = self._network.runs[run].seconds
-        if node.machine is not None:
-            self._stir(node.machine, now)
+        if node.cores is not None:
+            self._stir(node.cores, now)
             node.began = now
-            node.run_left = seconds
+            node.begin(seconds, node.cores)
             return
         node.began = now if node.beside else max(now, node.handled)
         node.ends = node.began + seconds
@@ -456,10 +336,10 @@ class _Play:
     def _ended(self, now: float, index: int, batch: int) -> None:
         run = self._network.runs[index]
         node = self._nodes[run.station]
-        if node.machine is None and node.ends > now:  # messages came meanwhile
+        if node.cores is None and node.ends > now:  # messages came meanwhile
             self._push(node.ends, _ENDED, index, batch)
             return
-        node.current = None
+        node.end()
         for fed in run.feeds:
             self._supply(now, fed, batch)
         self._send(node, now, run.messages, batch)
@@ -477,39 +357,36 @@ class _Play:
 
     # ------------------------------------------------------------ shared cores
 
-    def _stir(self, machine: _Machine, now: float) -> None:
-        """Before what its nodes have to do changes."""
-        if now > machine.since:
-            machine.advance(now)
-        if not machine.stirred:
-            machine.stirred = True
-            self._stirred.append(machine)
+    def _stir(self, cores: Cores, now: float) -> None:
+        """Before what their nodes have to do changes."""
+        cores.advance(now)
+        if not cores.stirred:
+            cores.stirred = True
+            self._stirred.append(cores)
 
     def _deal(self, now: float) -> None:
-        for machine in self._stirred:
-            machine.stirred = False
-            machine.version += 1
-            seconds = machine.deal()
+        for cores in self._stirred:
+            cores.stirred = False
+            cores.version += 1
+            seconds = cores.deal()
             if seconds is not None:
-                self._push(now + seconds, _FINISHED, machine.index, machine.version)
+                self._push(now + seconds, _FINISHED, cores.index, cores.version)
         self._stirred.clear()
 
     def _finished(self, now: float, index: int, version: int) -> None:
         """Somebody on a machine has done what it was at."""
-        machine = self._machines[index]
-        if version != machine.version:
+        cores = self._machines[index]
+        if version != cores.version:
             return
-        machine.advance(now)
-        least = min(map(_left, machine.working)) + _NONE
-        finished = [worker for worker in machine.working if _left(worker) <= least]
-        self._stir(machine, now)
-        for node, message, _ in finished:
-            if message is not None:
-                node.messages.popleft()
-                _, kind, which, batch = message
-                (self._left if kind == _LEFT else self._supplied)(now, int(which), int(batch))
-            elif node.current is not None:
-                self._ended(now, *node.current)
+        cores.advance(now)
+        finished = cores.finished(_NONE)
+        self._stir(cores, now)
+        for task in finished:
+            if task.message:
+                _, kind, which, batch = task.node.dealt_with(cores)
+                (self._left if kind == _LEFT else self._supplied)(now, which, batch)
+            elif task.node.current is not None:
+                self._ended(now, *task.node.current)
 
 
 def _alone(network: Network, replica: int) -> float:
@@ -521,7 +398,7 @@ def _alone(network: Network, replica: int) -> float:
     return max(taken, default=0.0)
 
 
-def _shared(network: Network) -> dict[int, _Machine]:
+def _shared(network: Network) -> dict[int, Cores]:
     """Machines whose cores do not suffice for all that could want them at once."""
     wanted = [0] * len(network.cores)
     for station in network.stations:
@@ -530,7 +407,7 @@ def _shared(network: Network) -> dict[int, _Machine]:
         wanted[network.client] += 1
     pairs = enumerate(zip(wanted, network.cores, strict=True))
     return {
-        index: _Machine(index, cores, network.together[index] if network.together else 1.0)
+        index: Cores(index, cores, network.together[index] if network.together else 1.0)
         for index, (needed, cores) in pairs
         if needed > cores
     }

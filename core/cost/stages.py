@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from core.cost.memory import ARENA
 from core.cost.messages import IN_FLIGHT, TYPICAL, MessageCosts
 from core.cost.nodes import NodeCost
 from core.cost.tables import Tables
@@ -84,7 +85,7 @@ def _made(known: Tables, layer_seconds: Sequence[float], most: int, messages: Me
     given, results = _client(known, positions)
     allowed &= (received + given > 0) & (sent + results > 0)
     traffic = np.stack([received, sent, given, results])
-    memory = _held(known, positions, again) + IN_FLIGHT * traffic.sum(axis=0)
+    memory = _held(known, positions, again) + ARENA * IN_FLIGHT * traffic.sum(axis=0)
     handling = messages.message_s * (traffic > 0).sum(axis=0) + messages.byte_s * traffic.sum(axis=0)
     seconds = prefix[positions][None, :] - prefix[positions][:, None] + extra[:, None]
     seconds += messages.run_s + messages.switch_s * (seconds >= SHORT_SECONDS)
@@ -141,9 +142,8 @@ def _client(known: Tables, positions: Ints) -> tuple[Floats, Floats]:
 def _held(known: Tables, positions: Ints, again: Sequence[Sequence[int]]) -> Floats:
     """Weights and live tensors."""
     own = np.array(known.own_weights, np.float64)
-    twice = np.array(known.repacked, np.float64)
     extra = np.array([sum(own[layer + 1] - own[layer] for layer in layers) for layers in again])
-    held = (own + twice)[positions][None, :] - (own + twice)[positions][:, None] + extra[:, None]
+    held = own[positions][None, :] - own[positions][:, None] + extra[:, None]
     for nbytes, layers in known.shared_weights:
         users = np.array([*layers, known.count])
         first = users[np.searchsorted(users, positions).clip(max=len(users) - 1)]
@@ -152,5 +152,5 @@ def _held(known: Tables, positions: Ints, again: Sequence[Sequence[int]]) -> Flo
     grown = np.triu(np.broadcast_to(peaks, (len(peaks), len(peaks))))
     live = np.zeros_like(held)
     live[:-1, 1:] = np.maximum.accumulate(grown, axis=1)
-    found: Floats = held + live
+    found: Floats = held + ARENA * live
     return found

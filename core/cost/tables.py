@@ -21,7 +21,6 @@ from core.model.shapes import nbytes
 from core.model.types import Cut
 from core.plan.blobs import BLOB_DTYPES
 from core.plan.extract import LayerGraph, layer_graph
-from core.plan.graphs import is_repacked
 
 _META_KEY: Final = "shardboard.cost_tables"
 
@@ -48,9 +47,6 @@ class Tables:
                 self.readers[name].append(layer)
         self.own_weights, self.shared_weights = self._weights(model)
         """Prefix sums of the bytes of weights that one layer alone uses; and of each other its bytes and its layers."""
-        kept_twice = [is_repacked(node) for node in model.ir.graph]
-        own = (self.own_weights[layer + 1] - self.own_weights[layer] for layer in range(self.count))
-        self.repacked = [0, *accumulate(size if twice else 0 for size, twice in zip(own, kept_twice, strict=True))]
         self.live = self._live_bytes()
         again = self.graph.fixed.union(*{cut.recomputed for cut in self.cuts})
         self.essential = np.array([0, *accumulate(int(layer not in again) for layer in range(self.count))])
@@ -83,10 +79,6 @@ class Tables:
             if (place < len(layers) and layers[place] < last) or any(layer in extra for layer in layers):
                 own += size
         return own
-
-    def repacked_bytes(self, first: int, last: int) -> int:
-        """Bytes of the weights of layers [first, last) that onnxruntime keeps a second time."""
-        return self.repacked[last] - self.repacked[first]
 
     def activation_bytes(self, first: int, last: int) -> int:
         """Most bytes alive at once while layers [first, last) run."""

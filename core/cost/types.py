@@ -20,7 +20,11 @@ class Profile(Struct, frozen=True):
     total_seconds: float
     """The whole model in one session with onnxruntime's fusions, for one micro-batch."""
     base_bytes: int = 0
-    """Resident memory that onnxruntime itself and a session take beside weights and activations."""
+    """Resident memory of an agent without shards, where the node does not tell."""
+    session_bytes: int = 0
+    """That each session of onnxruntime takes beside weights and activations."""
+    operator_bytes: int = 0
+    """The same of each operator in it."""
     node: NodeId = NodeId("")
     """That it was measured on; "" is this workstation."""
     messages: MessageCosts = TYPICAL
@@ -45,6 +49,8 @@ class Machine(Struct, frozen=True):
     """Bits per second that the node itself keeps to, each way; 0: none."""
     pinned: int | None = None
     """The one core that the node is bound to; None: it may use any."""
+    own_bytes: int = 0
+    """Resident memory of the node's agent before it holds any shard; 0: not known."""
 
 
 class NodePrediction(Struct, frozen=True):
@@ -55,7 +61,7 @@ class NodePrediction(Struct, frozen=True):
     activation_bytes: int
     """Of all micro-batches the node holds at once."""
     memory_bytes: int
-    """Weights, activations and the runtime's own base."""
+    """Resident at the most while it runs: weights, each once, activations, sessions, and the agent itself."""
     sent_bytes: int
     """Tensors that leave the node, per micro-batch it handles."""
     share: float
@@ -78,7 +84,8 @@ class Prediction(Struct, frozen=True):
     throughput: float
     """Items per second at steady state."""
     latency_s: float
-    """One micro-batch through an idle cluster; the slowest replica's where there are several."""
+    """One micro-batch through an idle cluster; the slowest replica's where there are several. Under load each also
+    waits for others: ``loaded_latency_s``."""
     nodes: tuple[NodePrediction, ...]
     """In the order of the request's nodes."""
     bottleneck: NodeId
@@ -90,3 +97,9 @@ class Prediction(Struct, frozen=True):
     """The node that ``single_throughput`` speaks of."""
     notes: tuple[str, ...] = ()
     """What a person should know before deploying: slower than the best node alone, ..."""
+    loaded_latency_s: float = 0.0
+    """Median of a run's micro-batches while ``in_flight`` of each replica are unfinished at any time."""
+    in_flight: int = 1
+    timed: bool = False
+    """Its shards were timed by themselves (``core.cost.shard_times``); else their time is put together from that of
+    their layers."""

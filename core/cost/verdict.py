@@ -74,7 +74,27 @@ def prediction(setting: Setting, replicas: Sequence[Replica], alone: Sequence[Al
         single_throughput=single,
         single_node=best.node,
         notes=notes,
+        loaded_latency_s=loaded_latency([(rate, own.under_way) for own, rate in zip(replicas, each_rate, strict=True)]),
+        in_flight=replicas[0].under_way,
     )
+
+
+def loaded_latency(paces: Sequence[tuple[float, int]]) -> float:
+    """Median seconds of the micro-batches of all replicas, from (micro-batches per second, unfinished at any time) of
+    each; 0 where nothing is ever finished.
+
+    Who takes a new one for each that it finishes has had all that were under way go by: each takes as long as so many
+    need together.
+    """
+    taken = sorted((under_way / rate, rate) for rate, under_way in paces if rate > 0)
+    half, passed = sum(rate for _, rate in taken) / 2, 0.0
+    for place, (seconds, rate) in enumerate(taken):
+        passed += rate
+        if passed > half * (1 + NOISE):
+            return seconds
+        if passed >= half * (1 - NOISE):  # as many above as below
+            return (seconds + taken[min(place + 1, len(taken) - 1)][0]) / 2
+    return 0.0
 
 
 def _limits(setting: Setting, replicas: Sequence[Replica]) -> _Limits:
@@ -133,7 +153,7 @@ def _node(setting: Setting, load: Load, rate: float) -> NodePrediction:
         compute_s=load.compute_s,
         weight_bytes=load.weight_bytes,
         activation_bytes=load.activation_bytes,
-        memory_bytes=load.weight_bytes + load.repacked_bytes + load.activation_bytes + setting.base_bytes,
+        memory_bytes=load.weight_bytes + load.sessions_bytes + load.activation_bytes + setting.base_bytes,
         sent_bytes=load.sent_bytes,
         share=min(1.0, rate * cycle),
         receive_s=max(load.receive_s, load.receive_line_s),

@@ -98,6 +98,11 @@ class Model:
             return None if sizes is None else (None,) * len(sizes)
         return tuple(one if one == other else None for one, other in sizes)
 
+    def hangs_on_data(self, value: str) -> bool:
+        """Whether the shape may change though those of the inputs do not."""
+        self.varying(value)
+        return value in self._unknown
+
     def _at_two(self, value: str) -> tuple[tuple[int, int], ...] | None:
         """Each dimension at one setting of everything dynamic, and at twice that."""
         one = self.shapes(2).get(value, (None, ""))[0]
@@ -158,7 +163,10 @@ class Model:
         ]
         found = {name: (shapes.concrete(shape), dtype) for name, (shape, dtype) in known.items()}
         if missing:
-            found |= shapes.measure(self.ir, missing, data.random_feed(self.ir, self.inputs, inputs, seed=0))
+            measured = shapes.measure(self.ir, missing, data.random_feed(self.ir, self.inputs, inputs, seed=0))
+            found |= {
+                name: (shape, dtype or found.get(name, (None, ""))[1]) for name, (shape, dtype) in measured.items()
+            }
             self._unknown |= shapes.data_dependent(self.ir, missing)
         return MappingProxyType(found)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 import onnx
@@ -108,6 +110,27 @@ def itemsize(dtype: str) -> int:
 _BY_DATA = frozenset(
     {"NonZero", "NonMaxSuppression", "Unique", "Compress", "If", "Loop", "RoiAlign", "Multinomial", "StringSplit"}
 )
+_OF_SHAPES: Final = frozenset({"Shape", "Size"})
+_REDUCTIONS: Final = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+_SIZED_BY: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
+    {
+        **dict.fromkeys(("CenterCropPad", "Expand", "Reshape", "Split", "Squeeze", "Tile", "TopK", "Unsqueeze"), (1,)),
+        **dict.fromkeys((f"Reduce{kind}" for kind in _REDUCTIONS), (1,)),
+        **dict.fromkeys(("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow"), (0,)),
+        "AffineGrid": (1,),
+        "Col2Im": (1, 2),
+        "DFT": (1, 2),
+        "MaxUnpool": (2,),
+        "OneHot": (1,),
+        "Pad": (1, 3),
+        "Range": (0, 1, 2),
+        "Resize": (1, 2, 3),
+        "STFT": (1, 3),
+        "Slice": (1, 2, 3, 4),
+        "Upsample": (1,),
+    }
+)
+"""Inputs whose values, not only their shapes, say how large the operator's outputs are."""
 
 
 def measure(model: ir.Model, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> dict[str, tuple[Shape, str]]:
@@ -115,16 +138,24 @@ def measure(model: ir.Model, names: Sequence[str], feed: Mapping[str, np.ndarray
 
     Values that are no tensors, and all of them where onnxruntime cannot run on this feed, come back as unknown.
     """
-    try:
-        session = start_session(_leading_to(model, names))
-        results = run_session(session, feed)
-    except RUNTIME_ERRORS:
-        return dict.fromkeys(names, (None, ""))
+    found = values(model, names, feed)
     return {
-        name: (tuple(array.shape), str(array.dtype.name)) if isinstance(array, np.ndarray) else (None, "")
-        for name, array in results.items()
-        if name in set(names)
+        name: (tuple(found[name].shape), str(found[name].dtype.name)) if name in found else (None, "") for name in names
     }
+
+
+def values(model: ir.Model, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Values by name, by running what leads to them once on ``feed``. Names that the model does not know, and values
+    that are no tensors, are missing; all of them where onnxruntime cannot run on this feed."""
+    made = {value.name for node in model.graph for value in node.outputs}
+    wanted = [name for name in names if name in made]
+    if not wanted:
+        return {}
+    try:
+        results = run_session(start_session(_leading_to(model, wanted)), feed)
+    except RUNTIME_ERRORS:
+        return {}
+    return {name: results[name] for name in wanted if isinstance(results.get(name), np.ndarray)}
 
 
 def _leading_to(model: ir.Model, names: Sequence[str]) -> ir.Model:
@@ -136,9 +167,17 @@ def _leading_to(model: ir.Model, names: Sequence[str]) -> ir.Model:
 
 
 def data_dependent(model: ir.Model, names: Sequence[str]) -> frozenset[str]:
-    """Those of ``names`` whose size may hang on the data itself: they come after NonZero and its like."""
+    """Those of ``names`` whose size may hang on the data itself: they come after NonZero and its like, or after an
+    operator that is told a size by values that somebody sends or that are computed from such."""
+    given = {value.name for value in model.graph.inputs if value.name}
+    """Values that hang on what is sent, and not only on its shape."""
     tainted: set[str] = set()
     for node in model.graph:
-        if node.op_type in _BY_DATA or any(value is not None and value.name in tainted for value in node.inputs):
-            tainted |= {value.name for value in node.outputs if value.name}
+        reads = [value.name if value is not None else None for value in node.inputs]
+        made = {value.name for value in node.outputs if value.name}
+        told = any(index < len(reads) and reads[index] in given for index in _SIZED_BY.get(node.op_type, ()))
+        if told or node.op_type in _BY_DATA or tainted.intersection(reads):
+            tainted |= made
+        if node.op_type not in _OF_SHAPES and given.intersection(reads):
+            given |= made
     return frozenset(tainted & set(names))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
 from core.errors import PlanError
 from core.plan.layouts import Group, Range, Split, split_by
-from core.plan.operators.base import KINDS
-from core.plan.program import Program, TensorType
+from core.plan.operators import LINKS
+from core.plan.operators.base import KINDS, OpView
+from core.plan.program import Op, Program, TensorType
 from core.plan.search import Aim
 from core.plan.strategy_text import REPLICATE, SPATIAL, TENSOR
 
@@ -33,6 +35,7 @@ HEAVY: Final = frozenset(
     }
 )
 """Run on every rank they would make dividing pointless."""
+_MARKS: Final = re.compile(r"(\[\d+:[^\]]*\]|/from\d+)+$")
 _IMAGE_RANKS: Final = (4, 5)
 _SEQUENCE_RANK: Final = 3
 _IDS_RANK: Final = 2
@@ -68,15 +71,16 @@ def _spatial_inputs(
     axes = {name: axis for name in program.inputs if (axis := spatial_axis_of(program, name, along)) is not None}
     if not axes:
         what = "rows of an image or positions of a sequence" if along == ROWS else "columns of an image"
-        shapes = "; ".join(f"{name} {_shown(program.types[name])}" for name in program.inputs)
+        shapes = "; ".join(f"{_plain(name)} {_shown(program.types[name])}" for name in program.inputs)
         raise PlanError(
             f"No input has {what} to divide ({shapes}).", hint="Use tensor, pipeline or replicate for this model."
         )
     sizes = {name: (program.types[name].shape or ())[axis] for name, axis in axes.items()}
     if all(size < len(group.shares) for size in sizes.values()):
         name = max(sizes, key=sizes.__getitem__)
+        count = f"{sizes[name]} {along if sizes[name] != 1 else along.removesuffix('s')}"
         raise PlanError(
-            f"Input {name!r} has {sizes[name]} {along}, which {len(group.shares)} nodes cannot share.",
+            f"Input {_plain(name)!r} has {count}, which {len(group.shares)} nodes cannot share.",
             hint="Use fewer nodes, or another strategy.",
         )
     found = {}
@@ -92,13 +96,25 @@ def _spatial_inputs(
 
 
 def _patch(program: Program, name: str, axis: int) -> int:
-    """Rows that stay together: those of a patch, where the first convolution cuts the image into patches."""
-    reader = next((op for op in program.ops if op.type == "Conv" and op.inputs[0] == name), None)
-    if reader is None or axis < _FIRST_SPATIAL_AXIS:
+    """Rows that stay together: those of a patch, where the input is cut into patches by a convolution or by its shape
+    alone."""
+    reader = next((op for op in program.ops if op.type in ("Conv", "Reshape") and op.inputs[0] == name), None)
+    if reader is None:
+        return 1
+    if reader.type == "Reshape":
+        return _folded(program, reader, axis)
+    if axis < _FIRST_SPATIAL_AXIS:
         return 1
     strides, kernel = reader.attributes.get("strides"), program.types[reader.inputs[1]].shape
     stride = strides.as_ints()[axis - _FIRST_SPATIAL_AXIS] if strides is not None else 1
     return int(stride) if kernel is not None and kernel[axis] == stride else 1
+
+
+def _folded(program: Program, reshape: Op, axis: int) -> int:
+    """How many indices of an axis make one of the axis that takes its place."""
+    view = OpView(reshape, program.types, program.constants, program.fixed, Group((1.0,)), {}, {}, 0)
+    links = LINKS[reshape.key](view) if view.known else ()
+    return next((link.inner for link in links if link.parent == (reshape.inputs[0], axis)), 1)
 
 
 def _item_inputs(program: Program, group: Group) -> dict[str, tuple[Split, ...]]:
@@ -155,6 +171,11 @@ def _extended(split: Split, extra: int, size: int) -> Split:
         return max(0, one[0] - extra), min(size, one[1] + extra)
 
     return Split(split.axis, tuple(tuple(wider(one) for one in ranges) for ranges in split.parts)) if extra else split
+
+
+def _plain(name: str) -> str:
+    """The value's own name, without the marks of the part of it that a rank holds or was sent."""
+    return _MARKS.sub("", name)
 
 
 def _shown(held: TensorType) -> str:

@@ -25,12 +25,12 @@ from core.cost.orders import CostTables, Member, best_cuts, crowded
 from core.cost.predict import Predictor
 from core.cost.stages import stages_of
 from core.cost.types import Machine, Prediction, Profile
-from core.errors import Cancelled, DoesNotFitError, PlanError
+from core.errors import Cancelled, DoesNotFitError, PlacementError, PlanError
 from core.model.graph import Model
 from core.plan.auto_groups import Groups, Shape
 from core.plan.auto_pipelines import PipelineSearch, Tools
 from core.plan.auto_types import Candidate, Choice, Objective, Question, badness
-from core.plan.auto_words import missed, reasons
+from core.plan.auto_words import missed, reasons, too_slow
 from core.plan.compile import micro_batch_for, strategy_named
 from core.plan.draft import Costs
 from core.plan.form import NodeId, PlanRequest
@@ -87,9 +87,9 @@ def best_plan(
     for one micro-batch through an idle cluster. ``micro_batch`` None: the profile's. ``names`` are for the
     words. With ``pins``, (layer, node), only pipelines that keep them are weighed.
 
-    DoesNotFitError when no plan fits the limits: which one is missed by how much, and what would fit. PlanError when
-    none keeps the latency bound, or there are no nodes. Cancelled when ``cancel`` is set. ``progress`` is told which
-    part of the search is done, 0 to 1.
+    DoesNotFitError when no plan fits the limits: which one is missed by how much, and what would fit. PlacementError
+    when none keeps the latency bound, PlanError when there are no nodes. Cancelled when ``cancel`` is set. ``progress``
+    is told which part of the search is done, 0 to 1.
     """
     if not nodes:
         raise PlanError("A plan needs at least one node.")
@@ -119,13 +119,8 @@ def best_plan(
         raise DoesNotFitError(message, hint=hint)
     within = [one for one in fitting if latency_bound_s is None or one.prediction.latency_s <= latency_bound_s]
     if not within:
-        quickest = min(fitting, key=lambda one: one.prediction.latency_s)
-        divisible = batch > 1 and model.fixed_batch is None
-        raise PlanError(
-            f"No plan answers within {1000 * (latency_bound_s or 0):.3g} ms: the quickest, "
-            f"{quickest.request.strategy}, takes {1000 * quickest.prediction.latency_s:.3g} ms.",
-            hint="Allow more, or use smaller micro-batches." if divisible else "Allow more.",
-        )
+        message, hint = too_slow(question, fitting, _in_single_items(question, cancel))
+        raise PlacementError(message, hint=hint)
     ranked = sorted(found, key=lambda one: (bool(one.lacking), badness(one, objective), _size(one)))
     best = _simplest(within, objective)
     return Choice(best.request, best.prediction, tuple(ranked), reasons(question, best, found))
@@ -156,12 +151,15 @@ def _check_pins(question: Question) -> None:
 
 def _nothing_fits(question: Question, found: Sequence[Candidate], cancel: threading.Event | None) -> tuple[str, str]:
     """What is missed, and what would fit."""
-    smaller = None
-    if question.batch > 1 and question.model.fixed_batch is None:
-        alone = replace(question, batch=1)
-        fitting = [one for one in _Search(alone, cancel).run() if not one.lacking]
-        smaller = _simplest(fitting, question.objective) if fitting else None
-    return missed(question, found, smaller)
+    fitting = _in_single_items(question, cancel)
+    return missed(question, found, _simplest(fitting, question.objective) if fitting else None)
+
+
+def _in_single_items(question: Question, cancel: threading.Event | None) -> list[Candidate]:
+    """What fits with micro-batches of one item; nothing where they have no more now, or their size is fixed."""
+    if question.batch == 1 or question.model.fixed_batch is not None:
+        return []
+    return [one for one in _Search(replace(question, batch=1), cancel).run() if not one.lacking]
 
 
 class _Search:
@@ -271,7 +269,7 @@ class _Search:
         """Groups that divide every layer, alone and nested: the likeliest, as many as there is work for."""
         q = self._q
         groups = Groups(self._setting, q.links, q.machines, self._stage_bytes())
-        left, tried = OUTLINE_SECONDS * (PLAYED_TOGETHER if crowded(self._members) else 1.0), set[str]()
+        left = OUTLINE_SECONDS * (PLAYED_TOGETHER if crowded(self._members) else 1.0)
         shapes: list[Shape] = []
         for kind in (TENSOR, SPATIAL):
             found = self._outlined(kind, groups.pair)
@@ -279,10 +277,8 @@ class _Search:
             if found is not None:
                 shapes += groups.shapes(kind, found.division)
         room = min(q.limits.values(), default=None)
-        fitting = [one for one in self._found.values() if not one.lacking]
+        fits = any(not one.lacking for one in self._found.values())
         bound = q.latency_bound_s if q.latency_bound_s is not None else inf
-        kept = [one for one in fitting if one.prediction.latency_s <= bound]
-        best = min((badness(one, q.objective) for one in kept), default=inf)
         order = {shape: (shape.badness(q.objective, bound, room), len(shape.nodes)) for shape in shapes}
         shapes.sort(key=lambda shape: (*order[shape], shape.strategy))
         if shapes and bound < inf:  # nothing else may keep it
@@ -290,16 +286,17 @@ class _Search:
             quickest = min(shapes, key=lambda shape: (shape.badness("latency", None, room), order[shape]))
             shapes.remove(quickest)
             shapes.insert(0, quickest)
-        if not fitting:
+        if not fits:
             least = LEAST * min((shape.memory_bytes for shape in shapes), default=0.0)
             shapes.sort(key=lambda shape: shape.memory_bytes > least)
-        limit = best * HOPELESS if best > 0 else best / HOPELESS
         for shape in shapes:
-            fits = any(not one.lacking for one in self._found.values())
-            hopeless = shape.kind in tried and shape.badness(q.objective, None, room) > limit
-            if hopeless or shape.outline_seconds > left + (0 if fits else MORE_SECONDS):
+            kept = [one for one in self._found.values() if not one.lacking]
+            in_time = (badness(one, q.objective) for one in kept if one.prediction.latency_s <= bound)
+            best = min(in_time, default=inf)
+            limit = best * HOPELESS if best > 0 else best / HOPELESS
+            hopeless = shape.badness(q.objective, None, room) > limit or not shape.may_be_better(q.objective, best)
+            if hopeless or shape.outline_seconds > left + (0 if kept else MORE_SECONDS):
                 continue
-            tried.add(shape.kind)
             left -= shape.outline_seconds
             self._outlined(shape.strategy, shape.nodes)
             self._progress(1 - (1 - SUMS_SHARE) * max(0.0, left) / OUTLINE_SECONDS)

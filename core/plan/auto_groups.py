@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from types import MappingProxyType
 from typing import Final
@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from core.cost import exchange as price
 from core.cost.exchange import LinkCost, link_cost
-from core.cost.links import Links
+from core.cost.links import WORKSTATION, Links
 from core.cost.loads import Setting
-from core.cost.messages import HOP_SECONDS, IN_FLIGHT, handling_seconds
+from core.cost.messages import IN_FLIGHT
+from core.cost.nodes import NodeCost
 from core.cost.simulation import MOST_EVENTS
 from core.cost.types import Machine
 from core.plan.division import Division
@@ -44,6 +45,16 @@ class Shape(Struct, frozen=True):
     """Of each node, roughly."""
     outline_seconds: float
     """That it takes to find out."""
+    most: float
+    """Throughput, however much of what travels is under way while the nodes compute."""
+    least_s: float
+    """The same of the latency."""
+
+    def may_be_better(self, objective: str, best: float) -> bool:
+        """Than a plan of this badness."""
+        if objective == "latency":
+            return self.least_s < best
+        return objective == "memory" or -self.most < best
 
     def badness(self, objective: str, latency_bound_s: float | None, room: int | None) -> float:
         """Less is better; plans that keep neither a bound nor the memory come last."""
@@ -99,6 +110,11 @@ class Groups:
         self._nodes = setting.request.nodes
         self._seconds = sum(setting.layer_seconds)
         self._layers = len(setting.layer_seconds)
+        self._longest = max(setting.layer_seconds)
+        self._messages = setting.messages
+        self._ends = LinkCost(setting.messages.message_s, setting.messages.byte_s, 0.0)
+        """Of messages only what they take at their ends."""
+        self._client = self._client_seconds()
 
     @property
     def pair(self) -> tuple[NodeId, ...]:
@@ -140,32 +156,75 @@ class Groups:
         stages: int,
     ) -> Shape:
         """Stage s of replica r is group r * stages + s."""
-        taken = [self._group_seconds(group, cost) for group in groups]
-        paces, latencies = [], []
-        message = 2 * handling_seconds(1, TYPICAL_BYTES) + HOP_SECONDS
-        for first in range(0, replicas * stages, stages):
-            own = taken[first : first + stages]
-            together = sum(1 / seconds for seconds in own)
-            paces.append(together)
-            latencies.append(stages / together + (stages + 1) * message)
-        held = self._stage_bytes(stages) * (1 - cost.split + cost.split / ranks)
         nodes = tuple(node for group in groups for node in group)
+        taken = [self._group_seconds(group, cost) for group in groups]
+        busy = [self._busy_seconds(group, cost) for group in groups]
+        longest = [self._longest / sum(map(self._speed, group)) for group in groups]
+        paces, most, latencies, least = [], [], [], []
+        message = 2 * self._messages.handling_seconds(1, TYPICAL_BYTES) + self._messages.hop_s
+        for first in range(0, replicas * stages, stages):
+            own = slice(first, first + stages)
+            slowest = min(longest[own]) if stages > 1 else 0.0  # no stage is shorter than the longest layer
+            together = sum(1 / seconds for seconds in taken[own])
+            paces.append(1 / max(1 / together, slowest))
+            most.append(1 / max(1 / sum(1 / seconds for seconds in busy[own]), slowest))
+            latencies.append(stages / together + (stages + 1) * message + self._client)
+            least.append(stages / sum(sum(map(self._speed, group)) / self._seconds for group in groups[own]))
+        items = self._setting.request.micro_batch
+        limit = items * self._speed_of_all(nodes) / self._seconds
+        if self._client > 0:
+            limit = min(limit, items / self._client)
+        held = self._stage_bytes(stages) * (1 - cost.split + cost.split / ranks)
         size = ranks * stages
         different = {tuple(map(self._speed, nodes[first : first + size])) for first in range(0, len(nodes), size)}
         return Shape(
             strategy=text,
             kind=kind,
             nodes=nodes,
-            throughput=sum(paces) * self._setting.request.micro_batch,
+            throughput=min(items * sum(paces), limit),
             latency_s=max(latencies),
             memory_bytes=held + self._setting.base_bytes,
             outline_seconds=self.outline_seconds(ranks, stages, len(cost.exchanges), cost.outline_factor)
             * len(different),
+            most=min(items * sum(most), limit),
+            least_s=max(least) + self._client,
         )
+
+    def _speed_of_all(self, nodes: Iterable[NodeId]) -> float:
+        """Those of one machine have no more than its cores."""
+        on: dict[str, list[NodeCost]] = {}
+        for node in nodes:
+            machine = self._setting.costs[node].machine
+            on.setdefault(machine.name if machine is not None else f"node {node}", []).append(self._setting.costs[node])
+        found = 0.0
+        for costs in on.values():
+            machine, speed = costs[0].machine, sum(cost.speed for cost in costs)
+            cores = machine.cores if machine is not None else inf
+            found += min(speed, cores * max(cost.speed / (cost.threads * cost.cpu_limit) for cost in costs))
+        return found
+
+    def _client_seconds(self) -> float:
+        """That a micro-batch is on the lines that all ways to the workstation, or from it, have in common."""
+        known, ways = self._setting.known, self._setting.ways
+        taken = [0.0]
+        for names, there in ((known.graph.inputs, True), (known.graph.outputs, False)):
+            nbytes = sum(known.nbytes.get(name, 0) for name in names)
+            every = [ways.way(WORKSTATION, node) if there else ways.way(node, WORKSTATION) for node in self._nodes]
+            common = set(every[0].lines).intersection(*(way.lines for way in every))
+            taken += [nbytes * byte_s for _, byte_s in common]
+        return max(taken)
+
+    def _busy_seconds(self, group: Sequence[NodeId], cost: _Cost) -> float:
+        """That a rank is at work for one micro-batch through the whole model, at least."""
+        speeds, ranks = [self._speed(node) for node in group], len(group)
+        work = self._seconds * ((1 - cost.split) / min(speeds) + cost.split / sum(speeds))
+        ends = sum(seconds(nbytes, ranks, self._ends) for seconds, nbytes in cost.exchanges) / max(speeds)
+        beside = any(self._setting.costs[node].spare_core for node in group)
+        return max(work, ends) if beside else work + ends
 
     def _group_seconds(self, group: Sequence[NodeId], cost: _Cost) -> float:
         """One micro-batch through the whole model."""
-        link, ranks = link_cost(group, self._links, self._machines), len(group)
+        link, ranks = link_cost(group, self._links, self._machines, self._messages), len(group)
         speeds = [self._speed(node) for node in group]
         work = self._seconds * ((1 - cost.split) / min(speeds) + cost.split / sum(speeds))
         return work + sum(seconds(nbytes, ranks, link) for seconds, nbytes in cost.exchanges)

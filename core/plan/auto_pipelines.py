@@ -47,12 +47,12 @@ PER_LENGTH: Final = 2
 MOST_LINES: Final = 40
 POLISHED: Final = 4
 """Candidates that are changed step by step."""
-TRIES_SECONDS: Final = 0.5
-CHANGES_SECONDS: Final = 0.5
+TRIES_SECONDS: Final = 0.25
+CHANGES_SECONDS: Final = 0.15
 """That predictions of candidates, and of changed ones, may take, by rule of thumb: nothing depends on the clock."""
-CHAIN_SECONDS: Final = 1e-4
+CHAIN_SECONDS: Final = 5e-5
 """Of a prediction, for each node."""
-PLAYED_SECONDS: Final = 3.5e-4
+PLAYED_SECONDS: Final = 1.5e-4
 """The same for each node and micro-batch under way, where nodes share cores and are played together."""
 BOUND_STEPS: Final = 3
 """Paces, between the fastest and that of one node alone, for which the quickest line is sought."""
@@ -384,7 +384,7 @@ class PipelineSearch:
             for request in self._changed(best.request):
                 if self._changes_left <= 0:
                     break
-                if request in self._tried:
+                if request in self._tried or not self._may_be_better(request, best):
                     continue
                 self._changes_left -= self._seconds(len(request.nodes))
                 found = self._weighed(request)
@@ -392,6 +392,23 @@ class PipelineSearch:
                     best, changed = found, True
                     break
         self._tools.keep(best)
+
+    def _may_be_better(self, request: PlanRequest, best: Candidate) -> bool:
+        """Whether what can be told at once does not rule it out."""
+        if best.lacking or self._rank(best)[1] > 0:
+            return True
+        cuts = request.cuts or ()
+        at = [bisect_left(self._places, cut) for cut in cuts]
+        size = len(cuts) + 1
+        row = [self._by_node[node] for node in request.nodes]
+        least = self._joint.least([row[first : first + size] for first in range(0, len(row), size)], at)
+        match self._q.objective:
+            case "throughput":
+                return least.rate * self._q.batch > best.prediction.throughput
+            case "latency":
+                return least.latency_s < best.prediction.latency_s
+            case "memory":
+                return least.memory + self._setting.base_bytes < best.memory_bytes
 
     def _changed(self, request: PlanRequest) -> Iterator[PlanRequest]:
         yield from _moves(request, self._places)

@@ -14,11 +14,11 @@ from core.cost.predict import is_predicted, predict
 from core.cost.types import Prediction
 from core.plan.auto_types import Candidate, Question
 from core.plan.form import NodeId
+from core.plan.misses import MOST_NAMES, lacking_words
 from core.plan.strategy_text import REPLICATE, SINGLE
 from core.units import format_bytes
 
 ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-MOST_NAMES: Final = 3
 NEAR_EQUAL: Final = 0.02
 """One node more is spoken of rather than several where that is worse by no more than this."""
 NOTHING: Final = 0.005
@@ -169,16 +169,9 @@ def _bandwidth(bytes_per_s: float) -> str:
 def missed(question: Question, found: Sequence[Candidate], smaller: Candidate | None) -> tuple[str, str]:
     """Nothing fits: which limit is missed by how much on which node; and what would fit."""
     nearest = min(found, key=lambda one: (sum(one.lacking.values()), len(one.request.nodes)))
-    use = {one.node: one.memory_bytes for one in nearest.prediction.nodes}
     worst = sorted(nearest.lacking.items(), key=lambda item: -item[1])
-    told = "; ".join(
-        f"{_name(question, node)} would need {format_bytes(use[node])}, {format_bytes(nbytes)} more than its limit of "
-        f"{format_bytes(question.limits[node])}"
-        for node, nbytes in worst[:MOST_NAMES]
-    )
+    told = lacking_words(nearest.prediction, question.limits, question.names)
     others = len(worst) - MOST_NAMES
-    if others > 0:
-        told += f"; and {others} more would need more than {'they have' if others > 1 else 'it has'}"
     where = f"{nearest.request.strategy} on {len(nearest.request.nodes)} of {len(question.nodes)} nodes"
     message = f"{question.model.name} fits in no way. Nearest to it comes {where}: {told}."
     if smaller is not None:
@@ -193,6 +186,32 @@ def missed(question: Question, found: Sequence[Candidate], smaller: Candidate | 
         )
     names = " and ".join(f"of {_name(question, node)} by {format_bytes(size)}" for node, size in worst)
     return message, f"With the memory limit {names} higher, {where} fits. Or add a node."
+
+
+def too_slow(question: Question, fitting: Sequence[Candidate], smaller: Sequence[Candidate]) -> tuple[str, str]:
+    """No plan that fits answers in time: how long the quickest takes, and what to do. ``smaller``: plans that fit, with
+    micro-batches of one item."""
+    bound = question.latency_bound_s or 0.0
+    quickest = min(fitting, key=lambda one: one.prediction.latency_s)
+    message = (
+        f"No plan answers within {1000 * bound:.3g} ms: the quickest, {quickest.request.strategy} on "
+        f"{nodes_words(question, quickest.request.nodes)}, takes {_ms(quickest.prediction)}."
+    )
+    if not smaller:
+        return message, "Allow as much, or use faster nodes."
+    best = min(smaller, key=lambda one: one.prediction.latency_s)
+    if best.prediction.latency_s <= bound:
+        where = f"{best.request.strategy} on {nodes_words(question, best.request.nodes)}"
+        return message, f"With micro-batches of 1 item it is done: {where} takes {_ms(best.prediction)}."
+    return message, f"Even micro-batches of 1 item take {_ms(best.prediction)}. Allow more, or use faster nodes."
+
+
+def nodes_words(question: Question, nodes: Sequence[NodeId]) -> str:
+    """Their names; of many, how many they are."""
+    names = [_name(question, node) for node in nodes]
+    if len(names) > MOST_NAMES:
+        return f"{len(names)} nodes"
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _badness(question: Question, told: Prediction) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import combinations
 from math import inf
@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
 from msgspec.structs import replace
 
 from core.cost.balance import balanced_cuts
@@ -23,6 +22,8 @@ from core.plan.change_words import layer_words, strategy_words
 from core.plan.compile import micro_batch_for
 from core.plan.form import NodeId, PlanRequest
 from core.plan.pins import pinned_layers
+from core.plan.proposal import BATCH, LEAVE_OUT, MOVE, SHARES, STRATEGY, SWAP, USE_OTHER, Proposal
+from core.plan.share_changes import shifted
 from core.plan.strategy_text import (
     PIPELINE,
     REPLICATE,
@@ -45,22 +46,10 @@ POSITIONS: Final = 250
 """Of a model that is cut anew: of longer ones the narrowest of several neighbours."""
 MOST_CUTS: Final = 6
 """That are moved; those beside the bottleneck first."""
-HARDLY: Final = 0.02
-"""Shares that change by less stay as they are."""
 MOST_BATCH: Final = 1024
 SENDING: Final = 1.5e-9
 """Seconds for each byte at both ends together, to tell narrow places from wide ones."""
-MOVE, SHARES, SWAP, LEAVE_OUT, USE_OTHER, BATCH, STRATEGY = range(7)
-"""How much of a plan a change changes."""
 HALO_FACTOR: Final = 3.0
-
-
-class Proposal(Struct, frozen=True):
-    request: PlanRequest
-    words: str
-    """What to do: "Leave out pi-3"."""
-    effort: int
-    """The smaller, the less is changed."""
 
 
 class Proposals:
@@ -100,7 +89,7 @@ class Proposals:
     def by_outlines(self, *, all_strategies: bool) -> Iterator[Proposal]:
         """The likeliest first."""
         if not self._by_sums:
-            yield from self._shifted()
+            yield from shifted(self._q, self._now, self._levels.group)
             for places in self._places(1):
                 yield from places
             yield from self._without()
@@ -177,7 +166,7 @@ class Proposals:
         way = self._setting.ways.way(members[0][0], members[1][0])
         crossing = known.crossing[places - 1]
         pace = np.maximum(np.maximum(first, second) * replicas, crossing * way.byte_s)
-        own = np.array(known.own_weights, np.float64) + np.array(known.repacked, np.float64)
+        own = np.array(known.own_weights, np.float64)
         rooms = [min(q.limits.get(node, 0) for node in nodes) for nodes in members]
         held = np.maximum(own[places] - own[low] - rooms[0], own[high] - own[places] - rooms[1])
         through = first + second + crossing * (way.byte_s + SENDING)
@@ -321,47 +310,6 @@ class Proposals:
             words = f"Swap {self._name(slowest)} and {self._name(other)}"
             yield Proposal(replace(self._request, nodes=swapped, cuts=None), words, SWAP)
 
-    # ------------------------------------------------------------ shares
-
-    def _shifted(self) -> Iterator[Proposal]:
-        """Shares by what each rank was predicted to take: so that all of a group take equally long, and so that they
-        compute equally long."""
-        group, nodes = self._levels.group, self._request.nodes
-        uses = {use.node: use for use in self._now.prediction.nodes}
-        if group == 1 or any(uses[node].compute_s <= 0 for node in nodes):
-            return
-        old = self._shares()
-        told: list[list[float]] = []
-        for messages in (True, False):
-            new: list[float] = []
-            for first in range(0, len(nodes), group):
-                own = [uses[node] for node in nodes[first : first + group]]
-                each = [use.compute_s / share for use, share in zip(own, old[first : first + group], strict=True)]
-                fixed = [(use.receive_s + use.send_s) * messages for use in own]
-                together = (1 + sum(f / e for f, e in zip(fixed, each, strict=True))) / sum(1 / e for e in each)
-                new += _whole([max((together - f) / e, HARDLY) for f, e in zip(fixed, each, strict=True)])
-            changed = max(abs(after - before) for after, before in zip(new, old, strict=True))
-            if changed >= HARDLY and new not in told:
-                told.append(new)
-                yield self._with_shares(old, new)
-
-    def _with_shares(self, old: Sequence[float], new: Sequence[float]) -> Proposal:
-        nodes = self._request.nodes
-        changed = {node: after - before for node, before, after in zip(nodes, old, new, strict=True)}
-        percent = {node: f"{100 * share:.0f} %" for node, share in zip(nodes, new, strict=True)}
-        most, least = max(nodes, key=changed.__getitem__), min(nodes, key=changed.__getitem__)
-        told = f"{self._name(least)} {percent[least]}, {self._name(most)} {percent[most]}"
-        words = f"Shift work from {self._name(least)} to {self._name(most)} ({told})"
-        return Proposal(replace(self._request, shares=tuple(new)), words, SHARES)
-
-    def _shares(self) -> Sequence[float]:
-        if self._request.shares is not None:
-            return self._request.shares
-        group, nodes = self._levels.group, self._request.nodes
-        speeds = [self._q.speeds.get(node, 1.0) for node in nodes]
-        totals = [sum(speeds[first : first + group]) for first in range(0, len(nodes), group)]
-        return [speed / totals[place // group] for place, speed in enumerate(speeds)]
-
     # ------------------------------------------------------------ the whole plan
 
     def _batches(self) -> Iterator[Proposal]:
@@ -400,9 +348,3 @@ class Proposals:
 
     def _name(self, node: NodeId) -> str:
         return self._q.names.get(node, node[:8])
-
-
-def _whole(parts: Sequence[float]) -> list[float]:
-    """Of 1, in thousandths."""
-    rounded = [round(part / sum(parts), 3) for part in parts]
-    return [round(1 - sum(rounded[1:]), 3), *rounded[1:]]

@@ -79,6 +79,15 @@ class Exchange:
         forms[want] = names
         return names
 
+    def handed_out(self, value: str, layer: int) -> Names:
+        """The names of ``value``, which the first rank has made, at every rank."""
+        for rank in self.group.ranks[1:]:
+            program, target = self.programs[rank], self._declared(value, REPLICATED, rank)
+            bundle = program.new_bundle()
+            came = self._fetch(value, 0, value, rank, (), target.name, bundle, "all-gather", layer)
+            program.add("Identity", [came], [target.name], bundle)
+        return (value,) * len(self.programs)
+
     def _best_source(self, value: str, forms: Mapping[Layout, Names], want: Layout) -> Layout:
         if REPLICATED in forms:
             return REPLICATED

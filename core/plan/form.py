@@ -67,7 +67,7 @@ class Shard(Struct, frozen=True):
     activation_bytes: int
     """Estimated peak of live intermediate tensors while one micro-batch runs."""
     repacked_bytes: int = 0
-    """Weights that onnxruntime keeps a second time, in the order its kernels want."""
+    """Weights that onnxruntime holds a second time while it loads the shard: it reorders them for its kernels."""
 
     @property
     def weight_bytes(self) -> int:
@@ -81,7 +81,7 @@ def memory_bytes(shards: Sequence[Shard]) -> int:
     """
     weights = {w.blob: w.nbytes for shard in shards for w in shard.weights}
     activations = max((s.activation_bytes for s in shards), default=0)
-    return sum(weights.values()) + activations + sum(s.repacked_bytes + s.graph_nbytes for s in shards)
+    return sum(weights.values()) + activations + sum(s.graph_nbytes for s in shards)
 
 
 class Slice(Struct, frozen=True, array_like=True):

@@ -9,6 +9,7 @@ from msgspec import Struct
 from core.cost.exchange import LinkCost
 from core.plan.decompressed import dividing_choice
 from core.plan.exchange import Exchange, Hop, Names
+from core.plan.extract import CHANCE
 from core.plan.form import Slice
 from core.plan.layouts import REPLICATED, Group, Layout, Partial, Split, covers, span
 from core.plan.merging import cut_from_span
@@ -117,7 +118,7 @@ class _Division:
         ]
         names: list[list[str | None]] = [[None] * len(self._programs) for _ in op.outputs]
         for rank, program in enumerate(self._programs):
-            if not takes_part(choice, rank, self._group):
+            if not takes_part(choice, rank):
                 continue
             taken = tuple(held[rank] or "" if held is not None else "" for held in inputs)
             made = tuple(
@@ -137,11 +138,13 @@ class _Division:
     def _write_whole(self, op: Op, layer: int) -> None:
         for name in op.reads:
             self._provide(name, REPLICATED, layer)
-        for program in self._programs:
+        drawn = op.type in CHANCE  # by one rank for all: others would have drawn something else
+        for program in self._programs[:1] if drawn else self._programs:
             outputs = tuple(self._output(program, name, REPLICATED) if name else "" for name in op.outputs)
             LocalOp(program, op, op.inputs, outputs, 1.0).same()
         for name in filter(None, op.outputs):
-            self._forms.setdefault(name, {})[REPLICATED] = (name,) * len(self._programs)
+            held = self._exchange.handed_out(name, layer) if drawn else (name,) * len(self._programs)
+            self._forms.setdefault(name, {})[REPLICATED] = held
 
     # ------------------------------------------------------------ values
 

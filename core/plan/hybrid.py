@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from core.cost.balance import balanced_cuts, estimated_profile
-from core.cost.exchange import LinkCost, all_reduce_seconds, is_added_outside, link_cost
+from core.cost.exchange import LinkCost, all_reduce_seconds, is_added_outside, link_cost, searched
 from core.cost.links import Ways
 from core.cost.types import Profile
 from core.errors import PlanError
@@ -39,7 +39,7 @@ from core.plan.pipeline import pipeline
 from core.plan.program import Op, Program, program_of
 from core.plan.rank_program import RankProgram
 from core.plan.replicate import replicate
-from core.plan.search import Step, search
+from core.plan.search import Problem, Step, search
 from core.plan.strategy_text import PIPELINE, REPLICATE, SPATIAL, TENSOR, Level, parse_strategy
 
 _MOVES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -306,7 +306,7 @@ class _Nesting:
         link = self._link_cost(members)
         added = frozenset(n for n in results if is_added_outside(program.types[n].nbytes, len(members), link))
         aim = msgspec.structs.replace(aim, added_outside=added)
-        found = search(program, speeds, group, self._op_seconds, aim, link, reach, self._model.opset)
+        found = search(Problem(program, speeds, group, self._op_seconds, aim, link, reach, self._model.opset))
         divided = divide(program, group, found, link, self._model.opset, added)
         self._steps += found.steps
         return divided, layer_kinds(found, program, aim.word)
@@ -315,7 +315,8 @@ class _Nesting:
         """Between ranks, each of which may be several nodes: the i-th nodes of all ranks exchange with one another, and
         the farthest of them set the pace."""
         links, machines = self._costs.links, self._costs.machines
-        every = [link_cost(own, links, machines) for own in zip(*members, strict=True)]
+        messages = searched(self._profile.messages)
+        every = [link_cost(own, links, machines, messages) for own in zip(*members, strict=True)]
         return max(every, key=lambda cost: all_reduce_seconds(TYPICAL_BYTES, len(members), cost))
 
     def _typed(self, program: Program, further: Sequence[Level]) -> Program:
@@ -337,10 +338,13 @@ class _Nesting:
         why = division.fallbacks[0] if division.fallbacks else "Its layers have nothing that can be shared out"
         axis = self._request.tensor_axis or self._request.spatial_axis
         forced = f" by {axis}" if axis is not None else ""
+        others = (
+            "tensor, pipeline or replicate" if any(step.barred for step in self._steps) else "pipeline or replicate"
+        )
         return PlanError(
             f"Nothing of this model can be divided by {self._request.strategy}{forced} over "
             f"{len(self._request.nodes)} nodes. {why}.",
-            hint="Use the other axis, or none." if axis is not None else "Use pipeline or replicate, or fewer nodes.",
+            hint="Use the other axis, or none." if axis is not None else f"Use {others}, or fewer nodes.",
         )
 
 

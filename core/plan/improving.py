@@ -3,12 +3,16 @@ micro-batch, another strategy.
 
 Changes of plans that sums foretell are all predicted. The others take an outline each: only as many as there is work
 for, the likeliest first. Nothing depends on the clock: the same question has the same answer.
+
+Where shards can be timed, the few changes that promise most are told by what their shards take and what those of the
+plan as it is take: sums over layers know nothing of fusions that a border costs, nor of slices that do not take their
+share of a layer's time.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -20,10 +24,13 @@ from core.errors import Cancelled, PlanError
 from core.plan.auto_types import Candidate, Question, badness
 from core.plan.bottleneck import bottleneck_words, milliseconds, sent_by
 from core.plan.change_words import strategy_words
-from core.plan.changes import BATCH, STRATEGY, Proposal, Proposals
+from core.plan.changes import Proposals
 from core.plan.compile import strategy_named
 from core.plan.draft import Costs
-from core.plan.form import PlanRequest
+from core.plan.form import PlanRequest, ShardId
+from core.plan.misses import lacking
+from core.plan.outline import Outline
+from core.plan.proposal import BATCH, STRATEGY, Proposal
 from core.plan.schedule import outline
 from core.units import format_bytes
 
@@ -39,6 +46,17 @@ MANY_TIMES: Final = 2.0
 """A gain above this is told as a factor."""
 OUTLINE_SECONDS: Final = 0.5
 """That outlines may take, by the estimate of ``Proposals.outline_seconds``."""
+MOST_TIMED: Final = 3
+"""Times that what promises most is timed, where what was timed before did not keep its promise."""
+SLOW_SECONDS: Final = 0.3
+"""Of a model that takes longer only what promises most is timed."""
+KEPT: Final = 0.5
+"""Of its promise, that is: a change that brings less is compared with the next one that promises more."""
+
+Timed = Callable[[Outline], Mapping[ShardId, float]]
+"""Seconds of one run of each shard of an outline, as far as they could be timed (``core.cost.shard_times``)."""
+
+_Pair = tuple[Proposal, Candidate]
 
 
 class Change(Struct, frozen=True):
@@ -57,13 +75,13 @@ def best_change(
     question: Question,
     request: PlanRequest,
     *,
-    prediction: Prediction | None = None,
     others: Iterable[Candidate] = (),
+    timed: Timed | None = None,
     cancel: threading.Event | None = None,
 ) -> Change | None:
     """The one change of ``request`` that brings most by the question's objective, within its strategy where that is
     worth the name; None where none brings 1 %. The first of ``best_changes``."""
-    found = best_changes(question, request, prediction=prediction, others=others, cancel=cancel)
+    found = best_changes(question, request, others=others, timed=timed, cancel=cancel)
     return found[0] if found else None
 
 
@@ -71,33 +89,33 @@ def best_changes(
     question: Question,
     request: PlanRequest,
     *,
-    prediction: Prediction | None = None,
     others: Iterable[Candidate] = (),
+    timed: Timed | None = None,
     cancel: threading.Event | None = None,
 ) -> tuple[Change, ...]:
     """The best change within the strategy of ``request``, and another strategy or micro-batch where that brings more.
 
     What they propose fits the question's memory limits and keeps its latency bound; where ``request`` does not, it is
-    what does. ``prediction`` is that of ``request`` where ``predict_outline`` made it from the same figures, without
-    shards that were timed; ``others`` are plans that were weighed already, as by ``core.plan.auto``. The question's
-    ``batch`` is not looked at. PlanError when ``request`` makes no sense for the model; Cancelled.
+    what does. ``others`` are plans that were weighed already, from the same profile and without shards that were timed,
+    as by ``core.plan.auto``. ``timed`` times the shards of ``request`` and of what is proposed, so that both are told
+    by the same figures; None: by the profile. The question's ``batch`` is not looked at. PlanError when ``request``
+    makes no sense for the model; Cancelled, and what ``timed`` raises.
     """
-    return _Improver(question, cancel).run(request, prediction, tuple(others))
+    return _Improver(question, timed, cancel).run(request, tuple(others))
 
 
 class _Improver:
-    def __init__(self, question: Question, cancel: threading.Event | None) -> None:
+    def __init__(self, question: Question, timed: Timed | None, cancel: threading.Event | None) -> None:
         self._q = question
+        self._timed = timed
         self._cancel = cancel
         q = question
         self._predictor = Predictor(q.profile, q.model, q.speeds, q.machines, q.links)
 
-    def run(self, request: PlanRequest, known: Prediction | None, others: Sequence[Candidate]) -> tuple[Change, ...]:
-        # what is compared was predicted in the same way, whatever else is known of the plan as it is
-        by_sums = is_predicted(request.strategy)
-        now = self._candidate(request, known) if known is not None and not by_sums else self._weighed(request)
+    def run(self, request: PlanRequest, others: Sequence[Candidate]) -> tuple[Change, ...]:
+        now = self._weighed(request)
         proposals = Proposals(self._q, now)
-        found: list[tuple[Proposal, Candidate]] = []
+        found: list[_Pair] = []
         for moves in proposals.cut_moves():
             found += self._near_best(moves, proposals)
         found += self._all(proposals.by_sums())
@@ -110,9 +128,9 @@ class _Improver:
         if not request.pins:
             told = [Proposal(one.request, strategy_words(self._q, request, one.request), STRATEGY) for one in others]
             found += [pair for pair in zip(told, others, strict=True) if pair[0].request != request]
-        return self._best(now, found)
+        return self._best(now, found) if self._timed is None else self._confirmed(now, found, self._timed)
 
-    def _near_best(self, moves: Sequence[Proposal], proposals: Proposals) -> list[tuple[Proposal, Candidate]]:
+    def _near_best(self, moves: Sequence[Proposal], proposals: Proposals) -> list[_Pair]:
         """Places of one cut; and the neighbours of the best of them."""
         tried = self._all(moves)
         if not tried:
@@ -120,7 +138,7 @@ class _Improver:
         best = min(tried, key=lambda one: self._rank(one[1]))
         return tried + self._all(proposals.beside(best[0].request))
 
-    def _all(self, proposals: Iterable[Proposal]) -> list[tuple[Proposal, Candidate]]:
+    def _all(self, proposals: Iterable[Proposal]) -> list[_Pair]:
         found = []
         for proposal in proposals:
             try:
@@ -130,27 +148,62 @@ class _Improver:
         return found
 
     def _weighed(self, request: PlanRequest) -> Candidate:
-        if self._cancel is not None and self._cancel.is_set():
-            raise Cancelled("Stopped.")
+        self._check()
         q = self._q
         if is_predicted(request.strategy):
-            told = self._predictor.predict(request)
-        else:
-            divided = strategy_named(request.strategy)(
-                q.model, request, Costs(q.profile, q.speeds, q.machines, q.links)
-            )
-            found = outline(q.model, request, divided)
-            request = found.request
-            told = predict_outline(q.profile, found, q.model, q.speeds, q.machines, q.links)
-        return self._candidate(request, told)
+            return self._candidate(request, self._predictor.predict(request))
+        found = self._outlined(request)
+        told = predict_outline(q.profile, found, q.model, q.speeds, q.machines, q.links)
+        return self._candidate(found.request, told)
+
+    def _exact(self, request: PlanRequest, timed: Timed) -> Candidate | None:
+        """By what its shards take; None where not all of them could be timed."""
+        self._check()
+        q, found = self._q, self._outlined(request)
+        seconds = timed(found)
+        if any(part.id not in seconds for part in found.parts):
+            return None
+        told = predict_outline(q.profile, found, q.model, q.speeds, q.machines, q.links, shard_seconds=seconds)
+        return self._candidate(found.request, told)
+
+    def _outlined(self, request: PlanRequest) -> Outline:
+        q = self._q
+        divided = strategy_named(request.strategy)(q.model, request, Costs(q.profile, q.speeds, q.machines, q.links))
+        return outline(q.model, request, divided)
+
+    def _check(self) -> None:
+        if self._cancel is not None and self._cancel.is_set():
+            raise Cancelled("Stopped.")
 
     def _candidate(self, request: PlanRequest, told: Prediction) -> Candidate:
-        over = {use.node: use.memory_bytes - self._q.limits.get(use.node, use.memory_bytes) for use in told.nodes}
-        return Candidate(request, told, {node: nbytes for node, nbytes in over.items() if nbytes > 0})
+        return Candidate(request, told, lacking(told, self._q.limits))
 
     # ------------------------------------------------------------ the best
 
-    def _best(self, now: Candidate, found: Sequence[tuple[Proposal, Candidate]]) -> tuple[Change, ...]:
+    def _confirmed(self, now: Candidate, found: Sequence[_Pair], timed: Timed) -> tuple[Change, ...]:
+        """Those that keep what they promise once their shards are timed, and those of the plan as it is. Where some
+        cannot be timed, all are told by the profile."""
+        promised = self._best(now, found)
+        exact_now = self._exact(now.request, timed) if promised else None
+        if exact_now is None:
+            return promised
+        left, exact, told = list(found), list[_Pair](), tuple[Change, ...]()
+        for _ in range(MOST_TIMED if self._q.profile.total_seconds <= SLOW_SECONDS else 1):
+            requests = {change.request for change in promised}
+            for proposal, one in (pair for pair in left if pair[1].request in requests):
+                weighed = self._exact(one.request, timed)
+                if weighed is None:
+                    return self._best(now, found)
+                exact.append((proposal, weighed))
+            left = [pair for pair in left if pair[1].request not in requests]
+            told = self._best(exact_now, exact)
+            promised = self._best(now, left)
+            reached = max((change.gain for change in told), default=0.0)
+            if not promised or (told and reached >= KEPT * max(change.gain for change in promised)):
+                break
+        return told
+
+    def _best(self, now: Candidate, found: Sequence[_Pair]) -> tuple[Change, ...]:
         fitting = [one for one in found if self._keeps(one[1])]
         within = self._change(now, [one for one in fitting if one[0].effort < BATCH])
         batches = [one for one in fitting if one[0].effort == BATCH]
@@ -165,7 +218,7 @@ class _Improver:
                 return (beyond,)
         return tuple(changes)
 
-    def _change(self, now: Candidate, fitting: Sequence[tuple[Proposal, Candidate]]) -> Change | None:
+    def _change(self, now: Candidate, fitting: Sequence[_Pair]) -> Change | None:
         if not fitting:
             return None
         mends = not self._keeps(now)

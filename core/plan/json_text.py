@@ -278,6 +278,8 @@ def kind_of(value: Value) -> str:
             text = shown(value.what)
             return f'"{text}"' if len(text) <= _SHOWN else f'"{text[:_SHOWN]}…"'
         case int() | float():
+            if isinstance(value.what, int) and not isfinite(_as_float(value.what)):
+                return f"a number of {len(str(abs(value.what)))} digits"
             text = str(value.what) if abs(value.what) < 1e15 else f"{_as_float(value.what):g}"
             return text[:_SHOWN]
         case list():

@@ -37,7 +37,7 @@ class Split(Struct, frozen=True):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Length of each rank's part along the axis."""
-        return tuple(length(ranges) for ranges in self.parts)
+        return tuple([length(ranges) for ranges in self.parts])
 
     @property
     def exact(self) -> bool:
@@ -48,7 +48,7 @@ class Split(Struct, frozen=True):
     @property
     def ranks(self) -> tuple[int, ...]:
         """Those that hold anything."""
-        return tuple(rank for rank, ranges in enumerate(self.parts) if ranges)
+        return tuple([rank for rank, ranges in enumerate(self.parts) if ranges])
 
 
 class Partial(Struct, frozen=True):
@@ -69,13 +69,18 @@ class Group(Struct, frozen=True):
         return range(len(self.shares))
 
 
-def holders(layout: Layout, group: Group) -> tuple[int, ...]:
-    """Ranks that hold something of a tensor."""
-    return tuple(group.ranks) if isinstance(layout, Replicated) else layout.ranks
+def holds(layout: Layout, rank: int) -> bool:
+    """Whether a rank holds something of a tensor."""
+    if isinstance(layout, Split):
+        return bool(layout.parts[rank])
+    return isinstance(layout, Replicated) or rank in layout.ranks
 
 
 def length(ranges: Iterable[Range]) -> int:
-    return sum(stop - start for start, stop in ranges)
+    total = 0
+    for start, stop in ranges:
+        total += stop - start
+    return total
 
 
 def span(ranges: Ranges) -> Range:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from core.errors import InputError, SinkError
+from core.errors import InputError, PlanError, SinkError
 from core.plan.json_text import MOST_BYTES
 from core.plan.plan_file import PlanFile, decode_plan_file, encode_plan_file
+from core.units import format_bytes
 
 
 def read_plan_file(path: Path) -> PlanFile:
@@ -15,11 +16,17 @@ def read_plan_file(path: Path) -> PlanFile:
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
+            size = max(len(data), os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise InputError(
             f"The plan {path} cannot be read: {error.strerror or error}.",
             hint="" if path.exists() else "Make one with shardboard plan MODEL --save.",
         ) from error
+    if size > MOST_BYTES:
+        raise PlanError(
+            f"{path} is no plan: it has {format_bytes(size)}, and a plan has a few KiB.",
+            hint="Give a file that shardboard plan --save, or the panel, has written.",
+        )
     return decode_plan_file(data, str(path))
 
 

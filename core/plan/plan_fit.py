@@ -14,10 +14,12 @@ from core.model.graph import Model
 from core.model.types import Layer
 from core.plan.form import NodeId, PlanRequest
 from core.plan.json_text import shown
+from core.plan.pins import check_pins
 from core.plan.plan_file_types import AGAIN, Mark, PlanFile
 
 _HASH: Final = 12
 """Digits of a hash that are told."""
+_MOST_NAMES: Final = 8
 
 
 class Here(Protocol):
@@ -49,7 +51,7 @@ class Placement(Struct, frozen=True):
             found.append(f"{_listed(self.renewed)} {new} found by name. Save the plan again to remember {keep}.")
         if self.instead:
             missing = [one for one, _ in self.instead]
-            pairs = ", ".join(f"{other} does what {one} was to do" for one, other in self.instead)
+            pairs = ", ".join(f"{other} does what {one} was to do" for one, other in self.instead[:_MOST_NAMES])
             found.append(
                 f"The plan's {_listed(missing)} {_are(len(missing))} not here; {pairs}. Where that is not meant, write "
                 "other names into the plan, or give the nodes in another order."
@@ -91,6 +93,7 @@ def fit_to(file: PlanFile, model: Model, nodes: Sequence[Here], name: str = "The
         shares=file.shares,
         pins=tuple((layer, placement.nodes[pin.node]) for layer, pin in zip(pins, file.pins, strict=True)),
     )
+    check_pins(model, request, {node.id: node.name for node in nodes})
     return Fit(request, placement, file_notes(file, model, name))
 
 
@@ -287,6 +290,8 @@ def _told(file: PlanFile, index: int) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
+    if len(names) > _MOST_NAMES:
+        return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES:,} more"
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 

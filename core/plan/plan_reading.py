@@ -21,6 +21,7 @@ EXACT: Final = 1e-7
 """Shares that miss a whole by no more are taken as they are, so that what was saved comes back."""
 MOST_LAYERS: Final = 10_000_000
 MOST_ITEMS: Final = 65536
+MOST_NODES: Final = 1000
 _TOP: Final = (
     "format", "written_by", "saved", "model", "strategy", "micro_batch", "nodes", "cuts", "pins", "tensor_axis",
     "spatial_axis", "predicted",
@@ -72,6 +73,8 @@ class PlanReader:
         values = self._top.array("nodes")
         if not values:
             raise self._top.wrong("nodes", "The plan has no nodes", AGAIN)
+        if len(values) > MOST_NODES:
+            raise self._text.wrong(values[MOST_NODES], f"A plan has {MOST_NODES:,} nodes at most, not {len(values):,}")
         for value in values:
             fields = Fields(self._text, value, f"nodes[{len(nodes)}]", ("name", "id", "share_percent"))
             node = PlanNode(

@@ -168,4 +168,5 @@ def _type(model: Model, name: str, batch: int, pinned: bool) -> TensorType:
     varying = model.varying(name)
     if shape is None or varying is None:
         return TensorType(dtype, shape, None)
-    return TensorType(dtype, shape, tuple(size is None and not pinned for size in varying))
+    free = not pinned or model.hangs_on_data(name)
+    return TensorType(dtype, shape, tuple(size is None and free for size in varying))

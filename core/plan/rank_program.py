@@ -205,4 +205,4 @@ def shown(ranges: Ranges) -> str:
 
 def local_type(whole: TensorType, layout: Layout, rank: int) -> TensorType:
     """Type of a rank's part of a tensor."""
-    return whole.resized(layout.axis, layout.sizes[rank]) if isinstance(layout, Split) else whole
+    return whole.resized(layout.axis, length(layout.parts[rank])) if isinstance(layout, Split) else whole

@@ -12,30 +12,15 @@ from typing import Final
 
 from msgspec import Struct
 
-from core.cost import exchange as price
 from core.cost.exchange import LinkCost
-from core.plan.layouts import (
-    REPLICATED,
-    Group,
-    Layout,
-    Partial,
-    Replicated,
-    Segments,
-    Split,
-    covers,
-    holders,
-    length,
-    merged,
-    within,
-)
+from core.plan.conversions import EXTERNAL, Conversions, External, State
+from core.plan.layouts import REPLICATED, Group, Layout, Partial, Replicated, Segments, Split, holds
 from core.plan.operators import LINKS, RULES
 from core.plan.operators.base import KINDS, Choice, OpView
-from core.plan.program import Op, Program, TensorType
+from core.plan.program import Op, Program
 from core.plan.segments import solve_segments
 
 MOST_STATES: Final = 16
-COPY_SECONDS: Final = 0.1e-9
-"""For each byte that a rank cuts out of a tensor it holds."""
 RELUCTANCE: Final = 1000.0
 """Seconds by which it counts as slower to run an operator on every rank that could be divided, more than any exchange
 takes: who asks for a division wants the model divided, and is told what that costs."""
@@ -87,15 +72,6 @@ class Found(Struct, frozen=True, eq=False):
     """The slowest rank's, exchanges included, and ``RELUCTANCE`` for each operator that it is felt about."""
 
 
-class External(Struct, frozen=True):
-    """State of an input that no rank has fetched yet. Each fetches what it wants of it, then and later: an input is
-    not passed on within the group."""
-
-
-_EXTERNAL: Final = External()
-_State = Layout | External
-
-
 class _Option(Struct, frozen=True, eq=False):
     choice: Choice | None
     cost: float
@@ -109,10 +85,10 @@ class _Memory:
     """States by number, so that comparing them is cheap."""
 
     def __init__(self) -> None:
-        self._numbers: dict[_State, int] = {}
-        self.states: list[_State] = []
+        self._numbers: dict[State, int] = {}
+        self.states: list[State] = []
 
-    def number(self, state: _State) -> int:
+    def number(self, state: State) -> int:
         found = self._numbers.get(state)
         if found is None:
             found = self._numbers[state] = len(self.states)
@@ -120,58 +96,51 @@ class _Memory:
         return found
 
 
-def search(
-    program: Program,
-    speeds: Sequence[float],
-    group: Group,
-    seconds: Callable[[Op], float],
-    aim: Aim,
-    link: LinkCost,
-    overlaps: Mapping[tuple[str, int], tuple[int, ...]],
-    opset: int,
-) -> Found:
-    """The cheapest way found to run ``program`` on a group whose ranks have these speeds.
+class Problem(Struct, frozen=True, eq=False):
+    """A program, and the group that is to run it."""
 
-    ``seconds`` gives an operator's time, undivided, at speed 1. ``overlaps``: by (value, axis), as
-    ``overlaps.overlaps`` finds them. ``opset``: of ONNX's own operators.
-    """
-    return _Search(program, speeds, group, seconds, aim, link, overlaps, opset).run()
+    program: Program
+    speeds: Sequence[float]
+    """Of the ranks."""
+    group: Group
+    seconds: Callable[[Op], float]
+    """An operator's time, undivided, at speed 1."""
+    aim: Aim
+    link: LinkCost
+    overlaps: Mapping[tuple[str, int], tuple[int, ...]]
+    """By (value, axis), as ``overlaps.overlaps`` finds them."""
+    opset: int
+    """Of ONNX's own operators."""
+
+
+def search(problem: Problem) -> Found:
+    """The cheapest way found to run the program."""
+    return _Search(problem).run()
 
 
 class _Search:
-    def __init__(
-        self,
-        program: Program,
-        speeds: Sequence[float],
-        group: Group,
-        seconds: Callable[[Op], float],
-        aim: Aim,
-        link: LinkCost,
-        overlaps: Mapping[tuple[str, int], tuple[int, ...]],
-        opset: int,
-    ) -> None:
-        self._opset = opset
+    def __init__(self, problem: Problem) -> None:
+        program, aim = problem.program, problem.aim
+        self._problem = problem
         self._program = program
-        self._speeds = speeds
-        self._group = group
-        self._ranks = len(group.shares)
-        self._seconds = seconds
+        self._speeds = problem.speeds
+        self._group = problem.group
+        self._seconds = problem.seconds
         self._aim = aim
-        self._link = link
         self._memory = _Memory()
+        self._conversions = Conversions(program, len(problem.group.shares), problem.link, aim.added_outside)
+        self._reads = {op: op.reads for op in program.ops}
         self._ops = [op for op in program.ops if not all(name in program.fixed for name in op.outputs if name)]
         plain = {op: self._view(op, {}, {}) for op in program.ops}
         links = [one for op, view in plain.items() if op.key in LINKS and view.known for one in LINKS[op.key](view)]
         segments = solve_segments(links, program.types)
-        self._views = {op: self._view(op, segments, overlaps) for op in self._ops}
+        self._views = {op: self._view(op, segments, problem.overlaps) for op in self._ops}
         self._last_use = self._find_last_uses()
-        self._inputs = frozenset(program.inputs)
         self._given = frozenset(program.outputs)
-        self._conversions: dict[tuple[str, _State, Layout], tuple[float, _State]] = {}
         weights = [*program.constants, *program.fixed]
         lightest = LIGHT_PART * sum(program.types[name].nbytes for name in weights if name in program.types)
         self._light = min(LIGHT_BYTES, lightest) if aim.kinds == frozenset(KINDS) else 0.0
-        self._quick = LIGHT_PART * sum(map(seconds, self._ops))
+        self._quick = LIGHT_PART * sum(map(self._seconds, self._ops))
 
     def _view(
         self,
@@ -181,12 +150,12 @@ class _Search:
     ) -> OpView:
         program = self._program
         constants, fixed = program.constants, program.fixed
-        return OpView(op, program.types, constants, fixed, self._group, segments, overlaps, self._opset)
+        return OpView(op, program.types, constants, fixed, self._group, segments, overlaps, self._problem.opset)
 
     def _find_last_uses(self) -> dict[str, int]:
         last: dict[str, int] = {}
         for index, op in enumerate(self._ops):
-            last.update(dict.fromkeys(op.reads, index))
+            last.update(dict.fromkeys(self._reads[op], index))
         return last
 
     # ------------------------------------------------------------ forward, and back
@@ -223,9 +192,9 @@ class _Search:
             key = []
             for name in live:
                 given = self._aim.inputs.get(name)
-                state: _State = _EXTERNAL if not given else given[min(way, len(given) - 1)]
+                state: State = EXTERNAL if not given else given[min(way, len(given) - 1)]
                 if isinstance(state, Split):
-                    cost += price.fetch_seconds(self._part_bytes(name, state), self._link)
+                    cost += self._conversions.fetched(name, state)
                 key.append(self._memory.number(state))
             found[tuple(key)] = cost
         return found
@@ -234,7 +203,7 @@ class _Search:
         self, index: int, op: Op, states: Mapping[tuple[int, ...], float], live: list[str]
     ) -> tuple[dict[tuple[int, ...], float], list[str], dict[tuple[int, ...], tuple[tuple[int, ...], _Option]]]:
         position = {name: place for place, name in enumerate(live)}
-        places = [position.get(name, -1) for name in op.reads]
+        places = [position.get(name, -1) for name in self._reads[op]]
         keep = [place for place, name in enumerate(live) if self._last_use[name] > index]
         made = [name for name in op.outputs if name and self._last_use.get(name, -1) > index]
         leaving = [place for place, name in enumerate(live) if self._last_use[name] <= index and name in self._given]
@@ -267,17 +236,16 @@ class _Search:
         return sum(self._owed(name, number) for name, number in zip(live, key, strict=True))
 
     def _owed(self, name: str, number: int) -> float:
-        if not isinstance(self._memory.states[number], Partial) or name in self._aim.added_outside:
-            return 0.0
-        return price.reduce_scatter_seconds(self._program.types[name].nbytes, self._ranks, self._link)
+        return self._conversions.owed(name, self._memory.states[number])
 
     # ------------------------------------------------------------ one operator
 
     def _options(
         self, op: Op, places: Sequence[int], have: Sequence[int], made: Sequence[str], given: Sequence[str]
     ) -> list[_Option]:
-        states = dict(zip(op.reads, (self._memory.states[n] if n >= 0 else REPLICATED for n in have), strict=True))
-        place_of = dict(zip(op.reads, places, strict=True))
+        reads, known = self._reads[op], self._memory.states
+        states = dict(zip(reads, (known[n] if n >= 0 else REPLICATED for n in have), strict=True))
+        place_of = dict(zip(reads, places, strict=True))
         choices = self._choices(op, states)
         found = [self._priced(op, states, place_of, made, given, choice) for choice in choices]
         penalty = RELUCTANCE if self._is_wanted_divided(op, choices) else 0.0
@@ -292,7 +260,7 @@ class _Search:
         light = held < self._light and self._seconds(op) < self._quick
         return not light and any(choice.kind for choice in choices)
 
-    def _choices(self, op: Op, states: Mapping[str, _State]) -> list[Choice]:
+    def _choices(self, op: Op, states: Mapping[str, State]) -> list[Choice]:
         have = [
             None if not name else REPLICATED if isinstance(state, External) else state
             for name, state in ((name, states.get(name, REPLICATED)) for name in op.inputs)
@@ -324,12 +292,12 @@ class _Search:
         )
 
     def _all_take_part(self, choice: Choice) -> bool:
-        return all(takes_part(choice, rank, self._group) for rank in self._group.ranks)
+        return all(takes_part(choice, rank) for rank in self._group.ranks)
 
     def _priced(
         self,
         op: Op,
-        states: Mapping[str, _State],
+        states: Mapping[str, State],
         place_of: Mapping[str, int],
         made: Sequence[str],
         given: Sequence[str],
@@ -343,7 +311,7 @@ class _Search:
                 continue
             place = place_of[name]
             state = self._memory.states[updates[place]] if place in updates else states[name]
-            more, after = self._conversion(name, state, want)
+            more, after = self._conversions.to(want, name, state)
             cost += more
             updates[place] = self._memory.number(after)
         outputs = {name: self._memory.number(layout) for name, layout in zip(op.outputs, choice.outputs, strict=True)}
@@ -353,7 +321,7 @@ class _Search:
     def _replicated(
         self,
         op: Op,
-        states: Mapping[str, _State],
+        states: Mapping[str, State],
         place_of: Mapping[str, int],
         made: Sequence[str],
         penalty: float,
@@ -362,59 +330,10 @@ class _Search:
         updates = []
         for name, place in place_of.items():
             if place >= 0:
-                more, after = self._conversion(name, states[name], REPLICATED)
+                more, after = self._conversions.to(REPLICATED, name, states[name])
                 cost += more
                 updates.append((place, self._memory.number(after)))
         return _Option(None, cost, tuple(updates), tuple(self._memory.number(REPLICATED) for _ in made))
-
-    # ------------------------------------------------------------ what exchanges cost
-
-    def _conversion(self, name: str, state: _State, want: Layout) -> tuple[float, _State]:
-        """Seconds, and how the value is held then."""
-        key = (name, state, want)
-        found = self._conversions.get(key)
-        if found is None:
-            seconds, after = self._priced_conversion(name, state, want)
-            if isinstance(after, Split) and not covers(after, (self._program.types[name].shape or ())[after.axis]):
-                after = state  # what is left out may be wanted later
-            found = self._conversions[key] = seconds, after
-        return found
-
-    def _priced_conversion(self, name: str, state: _State, want: Layout) -> tuple[float, _State]:
-        if state == want:
-            return 0.0, state
-        nbytes = self._program.types[name].nbytes
-        if name in self._inputs and not isinstance(state, Replicated):
-            wanted = self._part_bytes(name, want) if isinstance(want, Split) else nbytes
-            return price.fetch_seconds(wanted, self._link), want
-        assert not isinstance(state, External), "only inputs are fetched"
-        if isinstance(state, Replicated):
-            return (COPY_SECONDS * self._part_bytes(name, want) if isinstance(want, Split) else 0.0), state
-        if isinstance(state, Partial):
-            if isinstance(want, Split):
-                return price.reduce_scatter_seconds(nbytes, self._ranks, self._link), want
-            return price.all_reduce_seconds(nbytes, self._ranks, self._link), REPLICATED
-        if not isinstance(want, Split):
-            return price.all_gather_seconds(nbytes, self._ranks, self._link), REPLICATED
-        if want.axis != state.axis:
-            return price.all_to_all_seconds(nbytes, self._ranks, self._link), want
-        missing = self._missing_bytes(name, state, want)
-        if missing == 0:
-            return COPY_SECONDS * self._part_bytes(name, want), state
-        return price.halo_seconds(missing, self._link), want if within_all(state, want) else state
-
-    def _part_bytes(self, name: str, split: Split) -> int:
-        """Of the largest part."""
-        held = self._program.types[name]
-        return _row_bytes(held, split.axis) * max(split.sizes)
-
-    def _missing_bytes(self, name: str, held: Split, want: Split) -> int:
-        """What the rank that lacks most must fetch."""
-        most = 0
-        for have, wanted in zip(held.parts, want.parts, strict=True):
-            if have != wanted:
-                most = max(most, length(merged((*have, *wanted))) - length(merged(have)))
-        return most * _row_bytes(self._program.types[name], held.axis)
 
     # ------------------------------------------------------------ what was chosen
 
@@ -423,7 +342,7 @@ class _Search:
         steps = []
         for op, option in zip(self._ops, taken, strict=True):
             weights = any(self._views[op].constant)
-            met = any(held.get(name, False) for name in op.reads)
+            met = any(held.get(name, False) for name in self._reads[op])
             outputs = option.choice.outputs if option.choice is not None else (REPLICATED,) * len(op.outputs)
             for name, layout in zip(op.outputs, outputs, strict=True):
                 held[name] = not isinstance(layout, Replicated)
@@ -439,17 +358,7 @@ class _Search:
         return tuple(steps)
 
 
-def within_all(inner: Split, outer: Split) -> bool:
-    """Whether every rank's part of ``inner`` lies in its part of ``outer``."""
-    return all(within(small, large) for small, large in zip(inner.parts, outer.parts, strict=True))
-
-
-def _row_bytes(held: TensorType, axis: int) -> int:
-    assert held.shape is not None
-    return held.nbytes // max(1, held.shape[axis])
-
-
-def takes_part(choice: Choice, rank: int, group: Group) -> bool:
+def takes_part(choice: Choice, rank: int) -> bool:
     """Whether a rank runs an operator: it holds something of every input and of some output."""
-    wanted = all(want is None or rank in holders(want, group) for want in choice.inputs)
-    return wanted and any(rank in holders(layout, group) for layout in choice.outputs)
+    wanted = all(want is None or holds(want, rank) for want in choice.inputs)
+    return wanted and any(holds(layout, rank) for layout in choice.outputs)

@@ -1,4 +1,5 @@
-"""What a run showed of how fast nodes are with one model, as a correction of their measured speeds.
+"""What a run showed of how fast nodes are with one model, and of what its messages cost, as corrections of what was
+measured.
 
 A node's speed rests on a benchmark; a model may suit a node better or worse than that. After a run the ratio is known:
 the seconds predicted for a node's part over the seconds that it took. Speeds times this ratio predict that model.
@@ -6,7 +7,8 @@ the seconds predicted for a node's part over the seconds that it took. Speeds ti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from math import exp, log
 from typing import Final
 
 from msgspec import Struct
@@ -34,6 +36,8 @@ class Calibration(Struct, frozen=True):
     """Unix time."""
     seconds: float
     """Of the run that this rests on."""
+    messages: float = 1.0
+    """What messages cost in a run with this node, against what was measured."""
 
 
 class Change(Struct, frozen=True):
@@ -73,3 +77,10 @@ def changes_of(
 def factors_for(model: Sha256, calibrations: Iterable[Calibration]) -> dict[NodeId, float]:
     """By node, for one model."""
     return {one.node: one.factor for one in calibrations if one.model == model}
+
+
+def message_factor(model: Sha256, calibrations: Iterable[Calibration], nodes: Collection[NodeId]) -> float:
+    """What messages cost with one model on these nodes against what was measured: the mean of what runs with them have
+    shown; 1.0 where there was none."""
+    shown = [log(one.messages) for one in calibrations if one.model == model and one.node in nodes]
+    return exp(sum(shown) / len(shown)) if shown else 1.0

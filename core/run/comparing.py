@@ -49,7 +49,7 @@ class Comparison(Struct, frozen=True):
     throughput: Beside
     """Items per second."""
     latency_s: Beside
-    """Median of the run, beside one micro-batch through an idle cluster: under load a micro-batch also waits."""
+    """Median under load, of the run and as predicted with as many micro-batches under way."""
     nodes: tuple[NodeComparison, ...]
     """Of the nodes that have anything to do, in the order of the prediction."""
 
@@ -60,10 +60,11 @@ def compare(
     throughput: float | None,
     latency_s: float | None,
 ) -> Comparison:
-    """``throughput`` and ``latency_s``: of the run, None while there is none."""
+    """``throughput`` and the median ``latency_s``: of the run, None while there is none. ``prediction`` is of as many
+    micro-batches in flight as the run has."""
     return Comparison(
         throughput=Beside(prediction.throughput, throughput),
-        latency_s=Beside(prediction.latency_s, latency_s),
+        latency_s=Beside(prediction.loaded_latency_s or None, latency_s),
         nodes=tuple(_node(node, observations.get(node.node)) for node in prediction.nodes if node.compute_s > 0),
     )
 

@@ -242,7 +242,7 @@ class Job:
         for replica in hit:
             del self._credits[replica]
         if not self._credits:
-            where = "every replica" if len(self._nodes) > 1 else "a stage that nothing can replace"
+            where = "every replica" if len(self._nodes) > 1 else "a part of the model that no other node has"
             yield self._fail(
                 NodeLostError(
                     f"Node {name} was lost ({reason}) and with it {where}.",

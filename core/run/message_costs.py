@@ -12,8 +12,9 @@ import contextlib
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +32,7 @@ from core.cluster.local import start_local_agents
 from core.cluster.opening import open_cluster
 from core.cost.kept_messages import keep_message_costs, kept_message_costs
 from core.cost.messages import TYPICAL, MessageCosts
-from core.errors import ShardboardError
+from core.errors import Cancelled, ProtocolError, ShardboardError
 from core.model.reader import open_model
 from core.plan.compile import compile_plan
 from core.plan.form import NodeId, PlanRequest, Port
@@ -47,10 +48,14 @@ LARGE: Final = 128 * 1024
 NUMBER_BYTES: Final = 4
 SECONDS: Final = 0.3
 """Of messages of each size: many ticks of the clock that tells a process's time."""
-REPEATS: Final = 3
-TRIES: Final = 2
+ALIKE: Final = 3
+"""Repeats that have to agree; what disturbs one makes it longer."""
+MOST_REPEATS: Final = 9
+OTHERS: Final = 0.2
+"""Cores that other programs may take of this machine meanwhile; with more it is not the machine that was measured."""
+LOOK_SECONDS: Final = 0.3
 STEADY: Final = 1.25
-"""Times the least of the repeats that their median may be."""
+"""Times the least of the repeats is as much as it."""
 STEPS: Final = 800
 """Of the shard that takes longer than ``SHORT_SECONDS`` on any machine."""
 RUNS: Final = 50
@@ -67,30 +72,48 @@ def measured_message_costs() -> MessageCosts:
     kept = kept_message_costs()
     if kept is not None:
         return kept
-    if getattr(sys, "frozen", False):
+    if not can_measure():
         return TYPICAL
-    for _ in range(TRIES):
-        try:
-            costs = _measure()
-        except DisturbedError:
-            continue
-        except (OSError, psutil.Error, ShardboardError):
-            break
-        keep_message_costs(costs)
-        return costs
-    return TYPICAL
+    try:
+        return measure_message_costs()
+    except (OSError, psutil.Error, ShardboardError):
+        return TYPICAL
 
 
-class DisturbedError(Exception):
+def can_measure() -> bool:
+    """Whether this installation can start an agent for it."""
+    return not getattr(sys, "frozen", False)
+
+
+class DisturbedError(ShardboardError):
     """Repeats differ too much to be the machine's own."""
 
+    code = "disturbed"
 
-def steady(repeats: Sequence[float]) -> float:
-    """The least of the repeats: whatever disturbs one makes it longer. Raises where most of them were disturbed."""
+    def __init__(self) -> None:
+        super().__init__(
+            "What messages cost was not measured: other programs keep this machine too busy to tell.",
+            hint="Typical figures count until it is measured again.",
+        )
+
+
+def measure_message_costs(
+    progress: Callable[[float], None] | None = None, cancel: threading.Event | None = None
+) -> MessageCosts:
+    """Anew, and kept: about 5 s, up to three times as many while something disturbs it.
+
+    ``progress`` is told which share is done. All that this process does meanwhile counts as a cost of messages.
+    Raises DisturbedError, Cancelled, or what starting an agent raises.
+    """
+    costs = _Measuring(progress, cancel).run()
+    keep_message_costs(costs)
+    return costs
+
+
+def agreed(repeats: Sequence[float]) -> float | None:
+    """The least of the repeats, once ``ALIKE`` of them are about as much; None: they do not tell yet."""
     least = min(repeats)
-    if statistics.median(repeats) > STEADY * least:
-        raise DisturbedError
-    return least
+    return least if sum(one <= STEADY * least for one in repeats) >= ALIKE else None
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -101,23 +124,128 @@ class Taken(msgspec.Struct, frozen=True):
     agent: float
 
 
-def _measure() -> MessageCosts:
-    with (
-        start_local_agents(1, threads=1) as agents,
-        contextlib.closing(open_cluster(local=agents.agents, discovery=False)) as cluster,
-    ):
-        node = cluster.wait_ready(1, timeout=_READY_SECONDS)[0].id
-        process = psutil.Process(agents.agents[0].pid)
-        with _deployed(cluster, node, _first_numbers(SMALL)) as deployment:
-            alone = _alone(deployment, SMALL)
-            small = _stream(deployment, process, SMALL)
-        with _deployed(cluster, node, _first_numbers(LARGE)) as deployment:
-            large = _stream(deployment, process, LARGE)
-        long = _long()
-        within = _run_seconds(cluster, node, long)
-        with _deployed(cluster, node, long) as deployment:
-            beside = _pace(deployment) - within
-    return message_costs(small, large, alone, beside)
+_PARTS: Final = 6
+
+
+class _Measuring:
+    def __init__(self, progress: Callable[[float], None] | None, cancel: threading.Event | None) -> None:
+        self._progress = progress
+        self._cancel = cancel
+        self._done = 0
+        self._agent: psutil.Process | None = None
+
+    def run(self) -> MessageCosts:
+        self._look()
+        with (
+            start_local_agents(1, threads=1) as agents,
+            contextlib.closing(open_cluster(local=agents.agents, discovery=False)) as cluster,
+        ):
+            node = cluster.wait_ready(1, timeout=_READY_SECONDS)[0].id
+            process = self._agent = psutil.Process(agents.agents[0].pid)
+            self._step()
+            with _deployed(cluster, node, _first_numbers(SMALL)) as deployment:
+                alone = self._alone(deployment)
+                self._step()
+                small = self._stream(deployment, process, SMALL)
+                self._step()
+            with _deployed(cluster, node, _first_numbers(LARGE)) as deployment:
+                large = self._stream(deployment, process, LARGE)
+                self._step()
+            long = _long()
+            within = self._run_seconds(cluster, node, long)
+            self._step()
+            with _deployed(cluster, node, long) as deployment:
+                beside = self._pace(deployment) - within
+            self._step()
+        return message_costs(small, large, alone, beside)
+
+    def _step(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done / _PARTS)
+
+    def _check(self) -> None:
+        if self._cancel is not None and self._cancel.is_set():
+            raise Cancelled("Measuring what messages cost was stopped.")
+
+    def _look(self) -> None:
+        """Whether it is worth beginning."""
+        self._check()
+        begun, before = time.perf_counter(), self._others()
+        (self._cancel or threading.Event()).wait(LOOK_SECONDS)
+        if self._others() - before > OTHERS * (time.perf_counter() - begun):
+            self._check()
+            raise DisturbedError
+
+    def _others(self) -> float:
+        """Processor seconds that this machine has spent on other programs, or that other machines took from it."""
+        own = time.process_time() + (_used(self._agent) if self._agent is not None else 0.0)
+        times = psutil.cpu_times()
+        return sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "steal")) - own
+
+    def _undisturbed(self, once: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+        """Figures of ``once``, repeated until enough of each agree, by what nothing else disturbed."""
+        taken: list[tuple[float, ...]] = []
+        for _ in range(MOST_REPEATS):
+            self._check()
+            begun, before = time.perf_counter(), self._others()
+            figures = once()
+            if self._others() - before > OTHERS * (time.perf_counter() - begun):
+                continue
+            taken.append(figures)
+            found = [agreed(repeats) for repeats in zip(*taken, strict=True)]
+            if all(figure is not None for figure in found):
+                return tuple(figure for figure in found if figure is not None)
+        raise DisturbedError
+
+    def _run_seconds(self, cluster: Cluster, node: NodeId, model: onnx.ModelProto) -> float:
+        """Of the model alone on the node."""
+        body = Measure(model.SerializeToString(), (Port("x", "float32", (1, SMALL)),), RUNS)
+
+        def once() -> tuple[float, ...]:
+            answer = cluster.request(node, body, _READY_SECONDS).result()
+            if not isinstance(answer, Measured):
+                raise ProtocolError(f"An agent answered {type(answer).__name__} to what it was to measure.")
+            return (answer.seconds,)
+
+        return self._undisturbed(once)[0]
+
+    def _alone(self, deployment: Deployment) -> float:
+        """Median seconds of one micro-batch at a time."""
+        feed = _feed(SMALL)
+        for _ in range(WARM):
+            deployment.infer(feed)
+
+        def once() -> tuple[float, ...]:
+            taken: list[float] = []
+            while sum(taken) < SECONDS / ALIKE:
+                begun = time.perf_counter()
+                deployment.infer(feed)
+                taken.append(time.perf_counter() - begun)
+            return (statistics.median(taken),)
+
+        return self._undisturbed(once)[0]
+
+    def _stream(self, deployment: Deployment, process: psutil.Process, numbers: int) -> Taken:
+        """Runs of about ``SECONDS``."""
+        self._run(deployment, _Endless(numbers, WARM))
+
+        def once() -> tuple[float, ...]:
+            source = _Endless(numbers)
+            client, agent = time.process_time(), _used(process)
+            self._run(deployment, source)
+            return (time.process_time() - client) / source.sent, (_used(process) - agent) / source.sent
+
+        return Taken(*self._undisturbed(once))
+
+    def _pace(self, deployment: Deployment) -> float:
+        """Seconds between two micro-batches in runs that keep the agent's core busy."""
+        self._run(deployment, _Endless(SMALL, WARM))
+        return self._undisturbed(lambda: (1 / self._run(deployment, _Endless(SMALL)),))[0]
+
+    def _run(self, deployment: Deployment, source: Source) -> float:
+        """Micro-batches per second."""
+        return run_job(deployment, source, _Discarded(), in_flight=UNDER_WAY, cancel=self._cancel).throughput
 
 
 def message_costs(small: Taken, large: Taken, alone: float, beside: float) -> MessageCosts:
@@ -173,50 +301,8 @@ def _long() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
-def _run_seconds(cluster: Cluster, node: NodeId, model: onnx.ModelProto) -> float:
-    """Of the model alone on the node, the least of several measurements."""
-    body = Measure(model.SerializeToString(), (Port("x", "float32", (1, SMALL)),), RUNS)
-    answers = (cluster.request(node, body, _READY_SECONDS).result() for _ in range(REPEATS))
-    return steady([answer.seconds for answer in answers if isinstance(answer, Measured)])
-
-
 def _feed(numbers: int) -> dict[str, npt.NDArray[Any]]:
     return {"x": np.zeros((1, numbers), np.float32)}
-
-
-def _alone(deployment: Deployment, numbers: int) -> float:
-    """Median seconds of one micro-batch at a time."""
-    feed = _feed(numbers)
-    for _ in range(WARM):
-        deployment.infer(feed)
-    taken: list[float] = []
-    while sum(taken) < SECONDS:
-        begun = time.perf_counter()
-        deployment.infer(feed)
-        taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
-
-
-def _stream(deployment: Deployment, process: psutil.Process, numbers: int) -> Taken:
-    """The least of ``REPEATS`` runs of about ``SECONDS``."""
-    sink = _Discarded()
-    run_job(deployment, _Endless(numbers, WARM), sink, in_flight=UNDER_WAY)
-    clients, agents = [], []
-    for _ in range(REPEATS):
-        source = _Endless(numbers)
-        client, agent = time.process_time(), _used(process)
-        run_job(deployment, source, sink, in_flight=UNDER_WAY)
-        clients.append((time.process_time() - client) / source.sent)
-        agents.append((_used(process) - agent) / source.sent)
-    return Taken(steady(clients), steady(agents))
-
-
-def _pace(deployment: Deployment) -> float:
-    """The least seconds between two micro-batches in ``REPEATS`` runs; they keep the agent's core busy."""
-    sink = _Discarded()
-    run_job(deployment, _Endless(SMALL, WARM), sink, in_flight=UNDER_WAY)
-    rates = [run_job(deployment, _Endless(SMALL), sink, in_flight=UNDER_WAY).throughput for _ in range(REPEATS)]
-    return steady([1 / rate for rate in rates])
 
 
 def _used(process: psutil.Process) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
+from core.cost.types import Prediction
 from core.plan.form import NodeId, PlanRequest
 
 
@@ -33,8 +36,24 @@ class Predicted(Struct, frozen=True):
     throughput: float
     """Items per second."""
     latency_ms: float
+    """One micro-batch through idle nodes."""
     memory_bytes: dict[str, int]
     """By node name."""
+    loaded_latency_ms: float = 0.0
+    """Median under load, as a run's ``latency_ms.p50``; 0: not known."""
+    in_flight: int = 1
+    """Micro-batches of each replica that are under way then."""
+
+
+def as_predicted(prediction: Prediction, names: Mapping[NodeId, str]) -> Predicted:
+    """As reports keep it; a node without a name goes by the first digits of its id."""
+    return Predicted(
+        throughput=prediction.throughput,
+        latency_ms=prediction.latency_s * 1000,
+        memory_bytes={names.get(use.node, use.node[:8]): use.memory_bytes for use in prediction.nodes},
+        loaded_latency_ms=prediction.loaded_latency_s * 1000,
+        in_flight=prediction.in_flight,
+    )
 
 
 class RunProgress(Struct, frozen=True):
@@ -59,6 +78,7 @@ class RunReport(Struct, frozen=True, kw_only=True):
     throughput: float
     """Items per second over the steady part: from the first result to the last dispatch's end."""
     latency_ms: Latency
+    """Under load, with ``in_flight`` micro-batches of each replica under way."""
     nodes: tuple[NodeUse, ...]
     verified: bool | None = None
     """None: not asked for."""
@@ -75,3 +95,5 @@ class RunReport(Struct, frozen=True, kw_only=True):
     throughput_series: tuple[float, ...] = ()
     """Items finished in each second of the run."""
     notes: tuple[str, ...] = ()
+    in_flight: int = 0
+    """Micro-batches of each replica that could be unfinished at a time; 0: not known."""

@@ -93,7 +93,7 @@ def run_job(
 class _Runner:
     def __init__(self, deployment: Deployment, source: Source, sink: Sink, credit: int, repeat: int) -> None:
         self._deployment, self._sink = deployment, sink
-        self._plan = deployment.plan
+        self._plan, self._credit = deployment.plan, credit
         self._cluster: Cluster = deployment.cluster
         self._total = source.items * repeat
         self._batches = _repeated(source, self._plan.request.micro_batch, repeat)
@@ -257,6 +257,7 @@ class _Runner:
             model_sha256=plan.model,
             throughput_series=per_second(metrics.completions, metrics.started),
             notes=(*plan.notes, *lost),
+            in_flight=self._credit,
         )
 
 

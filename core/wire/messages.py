@@ -38,6 +38,8 @@ class NodeInfo(Struct, frozen=True):
     """"onnxruntime 1.31.0 CPUExecutionProvider" """
     pinned: int | None = None
     """The one core that the agent is bound to; None: it may use any."""
+    own_memory: int = 0
+    """Resident bytes of the agent before it holds any shard; 0: not told."""
 
 
 class ShardLoad(Struct, frozen=True):

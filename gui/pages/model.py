@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QResizeEvent
 from PySide6.QtWidgets import QFileDialog, QGridLayout, QLabel, QProgressBar, QStackedWidget, QWidget
 
 from core.errors import ShardboardError
 from core.model.types import Layer, TensorInfo
 from gui.bridge import Bridge
 from gui.inspector import Inspection
-from gui.theme import XL, XS, L, M
+from gui.theme import XS, L, M
 from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
 from gui.widgets.formats import count, grouped
 from gui.widgets.layer_list import LayerList, TreeRow, shape_text
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 LIBRARY_WIDTH = 256
 TENSORS_SHOWN = 3
+FIGURES = 4
+"""Of a model, shown large; the others follow them, or go below them where there is less room than WIDE pixels."""
+WIDE = 640
+NARROWEST = 300
 
 
 def read_library() -> tuple[LibraryEntry, ...]:
@@ -219,9 +223,9 @@ class Facts(Card):
         self._name = label("", "heading", selectable=True)
         self._path = label("", "small", selectable=True)
         self._values: dict[str, QLabel] = {}
-        figures = QGridLayout()
-        figures.setHorizontalSpacing(XL)
-        figures.setVerticalSpacing(XS)
+        self._figures = QGridLayout()
+        self._figures.setHorizontalSpacing(L)
+        self._figures.setVerticalSpacing(XS)
         names = (
             ("parameters", self.tr("Parameters")),
             ("weights", self.tr("Weights")),
@@ -230,12 +234,12 @@ class Facts(Card):
             ("opset", self.tr("Opset")),
             ("hash", self.tr("SHA-256")),
         )
+        self._names = {key: label(name, "small") for key, name in names}
         for place, (key, name) in enumerate(names):
-            figures.addWidget(label(name, "small"), 0, place)
-            made = self._values[key] = label(DASH, "figure" if place < 4 else "", selectable=True)
+            made = self._values[key] = label(DASH, "figure" if place < FIGURES else "", selectable=True)
             made.setAccessibleName(name)
-            figures.addWidget(made, 1, place, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom)
-            figures.setColumnStretch(place, 1)
+        self._columns = 0
+        self._lay_out(len(names))
         self._inputs, self._outputs = label("", wrap=True, selectable=True), label("", wrap=True, selectable=True)
         ends = QGridLayout()
         ends.setHorizontalSpacing(L)
@@ -246,8 +250,28 @@ class Facts(Card):
             ends.addWidget(value, line, 1)
         self.body.setSpacing(M)
         self.body.addLayout(row(self._name, self._path, None, spacing=M))
-        self.body.addLayout(figures)
+        self.body.addLayout(self._figures)
         self.body.addLayout(ends)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._lay_out(len(self._names) if self.width() >= WIDE else FIGURES)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(NARROWEST, super().minimumSizeHint().height())
+
+    def _lay_out(self, columns: int) -> None:
+        """So many figures beside one another."""
+        if columns == self._columns:
+            return
+        self._columns = columns
+        for place, key in enumerate(self._names):
+            line, at = divmod(place, columns)
+            self._figures.addWidget(self._names[key], 2 * line, at)
+            bottom = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom
+            self._figures.addWidget(self._values[key], 2 * line + 1, at, bottom)
+        for at in range(len(self._names)):
+            self._figures.setColumnStretch(at, 1 if at < columns else 0)
 
     def show_model(self, model: Model, entry: LibraryEntry | None, layers: Sequence[Layer]) -> None:
         """Fill in the figures; ``layers`` are those of one item."""

@@ -158,7 +158,7 @@ class MonitorPage(Page):
     def _sample_run(self) -> None:
         going = self._bridge.phase in {Phase.RUNNING, Phase.STOPPING}
         progress = self._bridge.progress if going else None
-        prediction = self._bridge.deployed_prediction if going else None
+        prediction = self._bridge.truth.prediction if going else None
         self._rate.add("measured", progress.throughput if progress else math.nan)
         self._rate.add("predicted", prediction.throughput if prediction else math.nan)
         self._latency.add("p50", progress.latency_p50_ms if progress else math.nan)
@@ -211,7 +211,7 @@ class MonitorPage(Page):
 
     def _show_rate(self) -> None:
         rate = self._bridge.measured_throughput()
-        prediction = self._bridge.deployed_prediction or self._bridge.prediction
+        prediction = self._bridge.truth.prediction or self._bridge.prediction
         note = self.tr("predicted {0}").format(units.quantity(prediction.throughput)) if prediction else ""
         if rate is None:
             self._rate_tile.set(units.DASH, note or self.tr("no run yet"))

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QKeySequence, QShowEvent, QUndoStack
-from PySide6.QtWidgets import QStackedWidget, QWidget
+from PySide6.QtGui import (
+    QDragEnterEvent,
+    QDragLeaveEvent,
+    QDropEvent,
+    QKeySequence,
+    QResizeEvent,
+    QShowEvent,
+    QUndoStack,
+)
+from PySide6.QtWidgets import QWidget
 
 from core.cost.types import Prediction
 from core.plan.form import NodeId, PlanRequest
+from core.plan.plan_reading import MOST_ITEMS
 from core.run.report import RunReport
 from gui import nestings
-from gui import partition_view as view
 from gui.bridge import Bridge, Phase
 from gui.improvements import Asked, Improvements
 from gui.partition_files import PlanFiles, dropped_plan
+from gui.partition_inspection import layer_inspection, mark_inspection
 from gui.partition_plans import PartitionPlans
-from gui.partition_ribbon import Desk, RibbonEdits
+from gui.partition_preview import Desk
+from gui.partition_ribbon import RibbonEdits
+from gui.partition_rows import budget_rows, group_shares, quick_words, ribbon_nodes
 from gui.partition_state import HYBRID, PIPELINE, QUICK, SINGLE, SPATIAL, TENSOR, PartitionState
 from gui.partition_undo import Edit
+from gui.partition_words import bottleneck, node_names, verified_words
 from gui.shares import WHOLE, with_one_at
 from gui.strategy_chooser import StrategyChooser
-from gui.theme import XS, L, M, S
+from gui.theme import XL, XS, L, M, S, Theme
 from gui.widgets.advice import Advice
 from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
 from gui.widgets.deploy_progress import DeployRows
 from gui.widgets.division_model import Mark
-from gui.widgets.division_panel import DivisionPanel
-from gui.widgets.fields import spin_box
+from gui.widgets.layers_card import LayersCard
+from gui.widgets.measure_banner import MeasureBanner
+from gui.widgets.misses_banner import MissesBanner
 from gui.widgets.node_budget import NodeBudget
+from gui.widgets.one_of import OneOf
 from gui.widgets.profile_banner import ProfileBanner
-from gui.widgets.ribbon import Ribbon
-from gui.widgets.strategy_options import StrategyOptions
 from gui.widgets.truth_card import TruthCard, measured_rows
 from gui.widgets.units import percent, seconds
 
@@ -41,7 +54,8 @@ if TYPE_CHECKING:
     from core.model.graph import Model
     from core.model.library import LibraryEntry
 
-MOST_ITEMS: Final = 4096
+ROOMY: Final = 1000
+"""Pixels of height; a lower page is laid out densely, so that ribbon and nodes are seen at once."""
 SHARES_KEY: Final = MOST_ITEMS + 1
 """Steps of a share that follow one another fast are one step of undo."""
 NO_MODEL, NO_NODES, READY = range(3)
@@ -59,6 +73,8 @@ class PartitionPage(Page):
         self._bridge = bridge
         self._state = PartitionState()
         self._undo = QUndoStack(self)
+        self._dense = False
+        self._tabs: tuple[bool, tuple[QWidget, ...]] = (False, ())
         self._plans = PartitionPlans(bridge, self)
         self._files = PlanFiles(bridge, self)
         self.setAcceptDrops(True)
@@ -75,8 +91,12 @@ class PartitionPage(Page):
         self._chooser = StrategyChooser(self._bridge, self._plans)
         self._improvements = Improvements(self._bridge.tasks, self._chooser.hold, self)
         self._cards = self._chooser.cards
-        self._options = StrategyOptions()
-        self._good, self._bad, self._told = Banner("good"), Banner("bad"), Banner()
+        self._layers = LayersCard()
+        self._options = self._layers.options
+        self._ribbon, self._division = self._layers.ribbon, self._layers.division
+        self._items, self._balance = self._layers.items, self._layers.balance
+        self._good, self._bad, self._told = Banner("good", slim=True), Banner("bad"), Banner(slim=True)
+        self._misses = MissesBanner(self._bridge)
         self._good.tools.addWidget(
             button(self.tr("Run"), partial(self.wanted.emit, "run"), role="primary", icon="play")
         )
@@ -90,24 +110,26 @@ class PartitionPage(Page):
         self._deploy_rows = DeployRows()
         self._deploying.body.addWidget(self._deploy_rows)
         self._deploying.hide()
-        content = QWidget()
-        content.setLayout(
-            column(
-                ProfileBanner(self._bridge),
-                self._good,
-                self._bad,
-                self._told,
-                self._deploying,
-                self._chooser,
-                self._options,
-                self._build_ribbon(),
-                self._build_nodes(),
-                TruthCard(self._bridge),
-                None,
-                spacing=L,
-            )
+        self._nodes = self._build_nodes()
+        self._content = column(
+            ProfileBanner(self._bridge),
+            MeasureBanner(self._bridge),
+            self._good,
+            self._bad,
+            self._misses,
+            self._told,
+            self._deploying,
+            self._chooser,
+            self._layers,
+            self._nodes,
+            self._chooser.below,
+            TruthCard(self._bridge),
+            None,
+            spacing=L,
         )
-        self._stack = QStackedWidget()
+        content = QWidget()
+        content.setLayout(self._content)
+        self._stack = OneOf()
         for empty in self._empty_states():
             self._stack.addWidget(empty)
         self._stack.addWidget(content)
@@ -147,41 +169,21 @@ class PartitionPage(Page):
             tool.setToolTip(words)
             tool.setAccessibleName(words)
             self.tools.addWidget(tool)
-        self._deploy = button(self.tr("Deploy"), self._bridge.deploy, role="primary", icon="deploy")
+        self._deploy = button(self.tr("Deploy"), self._ask_to_deploy, role="primary", icon="deploy")
         self.tools.addWidget(self._deploy)
 
-    def _build_ribbon(self) -> Card:
-        card = Card(self.tr("Layers"))
-        self._ribbon = Ribbon()
-        self._scale_words = card.hint
-        self._items = spin_box(1, MOST_ITEMS, 1, self.tr("Items in a micro-batch"))
-        self._balance = button(self.tr("Balance"), self.balance, icon="balance")
-        self._balance.setToolTip(
-            self.tr("Put all cuts where the slowest stage is fastest; a double click on a cut places that one alone")
-        )
-        card.tools.addWidget(label(self.tr("Items per micro-batch"), "small"))
-        card.tools.addWidget(self._items)
-        card.tools.addWidget(self._balance)
-        self._refusal = label("", "warn")
-        self._legend = label("", "small")
-        card.body.addWidget(self._ribbon)
-        self._division = DivisionPanel()
-        card.body.addWidget(self._division)
-        self._below = QWidget()
-        self._below.setLayout(row(self._legend, None, self._refusal, spacing=M, margins=(S + XS, 0, S + XS, 0)))
-        card.body.addWidget(self._below)
-        return card
-
     def _build_nodes(self) -> Card:
-        card = Card(self.tr("Nodes"), self.tr("for each micro-batch"))
-        self._nodes_hint = card.hint
+        card = Card("", margin=M)
+        card.setAccessibleName(self.tr("Nodes"))
         self._advice = Advice()
         self._budget = NodeBudget()
-        card.body.addWidget(self._advice)
-        card.body.addWidget(self._budget)
         self._by_speed = button(self.tr("Shares by speed"), self._share_by_speed, icon="balance")
         self._by_speed.setToolTip(self.tr("Give each node a part of the work in proportion to its speed"))
-        card.tools.addWidget(self._by_speed)
+        head = row(label(self.tr("Nodes"), "heading"), spacing=M)
+        head.addWidget(self._advice, 1)
+        head.addWidget(self._by_speed)
+        card.body.addLayout(head)
+        card.body.addWidget(self._budget)
         return card
 
     def _connect(self) -> None:
@@ -200,6 +202,9 @@ class PartitionPage(Page):
         bridge.released.connect(self._refresh)
         bridge.rerunRequested.connect(self._adopt)
         bridge.planWanted.connect(self.choose)
+        self._balance.clicked.connect(lambda _checked: self.balance())
+        self._chooser.plotMoved.connect(self._order_tabs)
+        Theme.of().changed.connect(self._refresh)
         bridge.truth.changed.connect(lambda: self._budget.show_measured(measured_rows(bridge)))
         self._plans.changed.connect(self._refresh)
         self._plans.ribbonChanged.connect(self._show_ribbon)
@@ -211,6 +216,7 @@ class PartitionPage(Page):
         self._files.saved.connect(lambda path: self._told.say(self.tr("Plan saved"), path, "good"))
         self._files.failed.connect(lambda title, words: self._told.say(title, words, "bad"))
         self._advice.taken.connect(lambda change: self.choose(change.request, change.words))
+        self._misses.taken.connect(lambda change: self.choose(change.request, change.words))
         self._improvements.changed.connect(lambda: self._advice.show_changes(self._improvements.found))
         self._chooser.candidates.changed.connect(self._ask_improvement)
         self._budget.toggled.connect(self._toggle)
@@ -238,12 +244,11 @@ class PartitionPage(Page):
         """The state an edit, an undo or a redo leads to; nodes seen meanwhile stay known."""
         seen = self._state.order
         self._state = state.seen(seen)
-        self._refusal.clear()
+        self._layers.refuse("")
         self._refresh()
 
     def _refuse(self, words: str) -> None:
-        self._refusal.setText(words)
-        self._below.show()
+        self._layers.refuse(words)
 
     def _choose_strategy(self, strategy: str) -> None:
         self._edit(self._state.with_strategy(strategy), self.tr("choose a strategy"))
@@ -267,7 +272,7 @@ class PartitionPage(Page):
         request, node = self._plans.asked.get(self._state.strategy), NodeId(node_id)
         if request is None:
             return
-        now = view.group_shares(self._bridge, request)
+        now = group_shares(self._bridge, request)
         group = next((one for one in nestings.of_request(request).groups if node in one), ())
         new = with_one_at({member: now[member] for member in group}, node, percent)
         all_now = {member: share / WHOLE for member, share in (now | new).items()}
@@ -357,6 +362,42 @@ class PartitionPage(Page):
         self._edits.again()
         self._ask_improvement()
 
+    # ---------------------------------------------------------------- room
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        dense = self.height() < ROOMY
+        if dense != self._dense:
+            self._dense = dense
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Densely or with air, by the height of the page."""
+        dense = self._dense
+        edge = M if dense else XL - XS
+        self.frame.setContentsMargins(XL, edge, XL, edge)
+        self.frame.setSpacing(S if dense else L)
+        self.subtitle.setVisible(not dense)
+        self._content.setSpacing(S if dense else L)
+        self._chooser.set_dense(dense)
+        self._layers.set_room(len(self._state.chosen(self._plans.usable())), low=dense)
+        self._budget.set_dense(dense)
+        self._order_tabs()
+
+    def _order_tabs(self) -> None:
+        """The Tab key follows the eye: all plans come after the cards or after the nodes."""
+        chooser, rows = self._chooser, self._budget.fields()
+        if self._tabs == (chooser.is_beside, rows):
+            return
+        self._tabs = (chooser.is_beside, rows)
+        way = [self._ribbon, self._division.ribbon, *self._advice.buttons, self._by_speed, *rows]
+        if chooser.is_beside:
+            QWidget.setTabOrder(chooser.last_card, chooser.plot)
+        else:
+            way.append(chooser.plot)
+        for one, other in pairwise(way):
+            QWidget.setTabOrder(one, other)
+
     def showEvent(self, event: QShowEvent) -> None:
         """What is divided is worked out when somebody looks."""
         super().showEvent(event)
@@ -375,7 +416,7 @@ class PartitionPage(Page):
         offered = nestings.fitting(len(state.chosen(usable)))
         self._options.show_nesting(state.hybrid_text(usable), offered, self._plans.text_problem if hybrid else "")
         self._options.show_axes(state.tensor_axis, state.spatial_axis)
-        self._nodes_hint.setText(
+        self._budget.hint.setText(
             {
                 PIPELINE: self.tr("for each micro-batch; drag a node onto a stage to give it that stage"),
                 TENSOR: self.tr("for each micro-batch; shares are of the work of every layer"),
@@ -388,22 +429,20 @@ class PartitionPage(Page):
     def _show(self, request: PlanRequest | None, prediction: Prediction | None) -> None:
         """Ribbon and rows of one request."""
         divided = self._state.strategy not in QUICK
-        self._ribbon.setVisible(not divided)
-        self._division.setVisible(divided)
-        nodes = view.ribbon_nodes(self._bridge, request, prediction) if request else []
+        self._layers.show_divided(divided)
+        self._layers.set_room(len(self._state.chosen(self._plans.usable())), low=self._dense)
+        nodes = ribbon_nodes(self._bridge, request, prediction) if request else []
         pipeline = request is not None and not divided and request.strategy == PIPELINE
         self._edits.show_plan(request, nodes)
         if divided:
             self._show_division()
         self._balance.setVisible(pipeline and len(nodes) > 1)
-        self._below.setVisible((pipeline and len(nodes) > 1) or bool(self._refusal.text()))
-        self._legend.setVisible(pipeline and len(nodes) > 1)
+        self._layers.say(*quick_words(request, self._plans.layers, self._plans.cuts))
         self._budget.show_rows(
-            view.budget_rows(
-                self._bridge, self._state, request, prediction, len(self._plans.layers), self._plans.usable()
-            )
+            budget_rows(self._bridge, self._state, request, prediction, len(self._plans.layers), self._plans.usable())
         )
 
+        self._order_tabs()
         self._show_bottleneck(request, prediction)
 
     def _show_bottleneck(self, request: PlanRequest | None, prediction: Prediction | None) -> None:
@@ -411,7 +450,7 @@ class PartitionPage(Page):
             self._advice.show_bottleneck("")
             return
         division = self._plans.divisions.get(self._state.strategy)
-        self._advice.show_bottleneck(view.bottleneck(self._bridge, request, prediction, self._plans.layers, division))
+        self._advice.show_bottleneck(bottleneck(self._bridge, request, prediction, self._plans.layers, division))
 
     def _ask_improvement(self) -> None:
         """Of what is asked for now; nothing while nobody looks."""
@@ -425,9 +464,10 @@ class PartitionPage(Page):
     def _asked(self, request: PlanRequest, prediction: Prediction) -> Asked | None:
         """What its improvement depends on; None while that is not known."""
         bridge, profile = self._bridge, self._plans.profile()
-        usable = tuple(NodeId(node) for node in self._plans.usable())
+        usable = self._plans.usable()
         if bridge.model is None or profile is None or not set(request.nodes) <= set(usable):
             return None
+        allowed = tuple(node for node in usable if node in request.nodes or node in self._state.allowed(usable))
         answer = self._chooser.candidates.answer
         return Asked(
             request=request,
@@ -435,8 +475,8 @@ class PartitionPage(Page):
             model=bridge.model,
             profile=profile,
             links=bridge.links,
-            nodes=usable,
-            speeds=tuple(bridge.speed_of(node) for node in usable),
+            nodes=allowed,
+            speeds=tuple(bridge.speed_of(node) for node in allowed),
             aim=self._chooser.aim_bar.aim,
             known=tuple(bridge.nodes),
             others=answer.choice.candidates if answer is not None and answer.choice is not None else (),
@@ -449,7 +489,7 @@ class PartitionPage(Page):
             plans.divisions[strategy],
             self._bridge.colour,
             self._end_name,
-            problem=plans.problems[strategy],
+            problem=self.tr("The nesting cannot be read.") if plans.text_problem else plans.problems[strategy],
             working=strategy in plans.working,
         )
 
@@ -459,14 +499,13 @@ class PartitionPage(Page):
 
     def _preview(self, request: PlanRequest, prediction: Prediction | None, problem: str) -> None:
         """While something is dragged: predictions move with it; the plan changes when it is let go."""
-        self._refusal.setText(problem)
+        self._layers.refuse(problem)
         self._chooser.show_preview(self._state.strategy, request, prediction, problem)
         self._show(request, prediction)
 
     def _show_scale(self, share: float) -> None:
         """What the widths of the ribbon are."""
         profile = self._plans.profile()
-        self._legend.setText(self.tr("Grey: bytes that would cross if the model were cut there; valleys cut cheaply."))
         if profile is not None:
             text = self.tr("as wide as measured: {0} on one core of this machine").format(
                 seconds(profile.total_seconds)
@@ -477,9 +516,12 @@ class PartitionPage(Page):
             )
         else:
             text = self.tr("as wide as their multiply-adds, until the layers are timed")
-        self._scale_words.setText(text)
+        self._layers.hint.setText(text)
 
     # ---------------------------------------------------------------- deployment
+
+    def _ask_to_deploy(self) -> None:
+        self._misses.deploy(self._plans.predictions.get(self._state.strategy), self._improvements.found)
 
     def _phase_changed(self, phase: Phase) -> None:
         if phase is Phase.DEPLOYING:
@@ -509,9 +551,9 @@ class PartitionPage(Page):
             self._good.clear()
             return
         error = bridge.verification.max_abs_error if bridge.verification else None
-        names = view.node_names(bridge, deployment.plan.request.nodes)
+        names = node_names(bridge, deployment.plan.request.nodes)
         title = self.tr("Deployed on {0}").format(names)
-        words = view.verified_words(error)
+        words = verified_words(error)
         if not same:
             words = f"{words} {self.tr('What is shown below differs from it: deploy the changes to use them.')}"
         self._good.say(title, words, "good")
@@ -564,8 +606,8 @@ class PartitionPage(Page):
         plans = self._plans
         division = plans.divisions.get(self._state.strategy)
         self.inspected.emit(
-            view.layer_inspection(plans.layers[index], plans.profile(), plans.cut_at(index), division, self._end_name)
+            layer_inspection(plans.layers[index], plans.profile(), plans.cut_at(index), division, self._end_name)
         )
 
     def _inspect_mark(self, mark: Mark) -> None:
-        self.inspected.emit(view.mark_inspection(mark, self._plans.layers, self._end_name))
+        self.inspected.emit(mark_inspection(mark, self._plans.layers, self._end_name))

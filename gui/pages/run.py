@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFileDialog, QProgressBar, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from core.plan.form import PlanRequest
@@ -24,7 +25,7 @@ from gui.widgets.processing_editor import ProcessingEditor, summary
 from gui.widgets.results import ResultsGrid
 from gui.widgets.run_input import RunInput
 from gui.widgets.units import DASH, nbytes, percent, quantity, seconds, signed_percent
-from gui.work import Result
+from gui.work.running import Result
 
 if TYPE_CHECKING:
     from core.model.graph import Model
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from core.model.processing_types import Processing
 
 LEFT_WIDTH: Final = 348
+NARROW_LEFT: Final = 338
+WIDE: Final = 960
+"""Pixels of the page in which the left part is that wide."""
 STEPS: Final = 1000
 NO_MODEL, NOT_DEPLOYED, READY = range(3)
 WAITING, RESULTS = range(2)
@@ -62,10 +66,14 @@ class RunPage(Page):
         self.tools.addWidget(self._compare)
         self.tools.addWidget(self._stop)
         self.tools.addWidget(self._run)
-        content = QWidget()
-        both = row(self._build_left(), spacing=L)
+        self._good, self._bad = Banner("good"), Banner("bad")
+        for banner in (self._good, self._bad):
+            banner.tools.addWidget(button(self.tr("Dismiss"), banner.clear, role="flat"))
+        self._left = self._build_left()
+        both = row(self._left, spacing=L)
         both.addLayout(self._build_right(), 1)
-        content.setLayout(both)
+        content = QWidget()
+        content.setLayout(column(self._good, self._bad, both, spacing=M))
         self._stack = QStackedWidget()
         to_model = button(self.tr("Go to Model"), partial(self.wanted.emit, "model"), role="primary")
         to_partition = button(self.tr("Go to Partition"), partial(self.wanted.emit, "partition"), role="primary")
@@ -99,13 +107,13 @@ class RunPage(Page):
         processing.body.addWidget(self._processing_note)
         left = QWidget()
         left.setLayout(column(card, processing, None, spacing=L))
-        left.setFixedWidth(LEFT_WIDTH)
         return left
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._left.setFixedWidth(LEFT_WIDTH if self.width() >= WIDE else NARROW_LEFT)
+
     def _build_right(self) -> QVBoxLayout:
-        self._good, self._bad = Banner("good"), Banner("bad")
-        for banner in (self._good, self._bad):
-            banner.tools.addWidget(button(self.tr("Dismiss"), banner.clear, role="flat"))
         self._throughput = Tile(self.tr("Items per second"))
         self._latency = Tile(self.tr("Latency"), self.tr("From sending a micro-batch to its last result; the median"))
         self._done = Tile(self.tr("Items done"))
@@ -128,8 +136,8 @@ class RunPage(Page):
         self._results_stack.addWidget(waiting)
         self._results_stack.addWidget(self._grid)
         card.body.addWidget(self._results_stack, 1)
-        right = column(self._good, self._bad, tiles, self._bar, card, spacing=M)
-        right.setStretch(4, 1)
+        right = column(tiles, self._bar, card, spacing=M)
+        right.setStretch(2, 1)
         return right
 
     def _connect(self) -> None:
@@ -277,14 +285,14 @@ class RunPage(Page):
         if total > 0:
             self._bar.setRange(0, STEPS)
             self._bar.setValue(round(STEPS * min(1.0, progress.items_done / total)))
-        predicted, error = self._bridge.deployed_prediction, self._bridge.prediction_error()
+        predicted, error = self._bridge.truth.prediction, self._bridge.prediction_error()
         expected = ""
         if predicted is not None and error is not None:
             expected = self.tr("{0} against {1}").format(signed_percent(error), quantity(predicted.throughput))
         elif predicted is not None:
             expected = self.tr("{0} predicted").format(quantity(predicted.throughput))
         self._throughput.set(quantity(progress.throughput), expected)
-        expected = self.tr("{0} predicted").format(seconds(predicted.latency_s)) if predicted else ""
+        expected = self.tr("{0} predicted").format(seconds(predicted.loaded_latency_s)) if predicted else ""
         self._latency.set(seconds(progress.latency_p50_ms / 1e3), expected)
         flying = self.tr("{0} in flight").format(progress.in_flight)
         whole = self.tr("of {0}").format(grouped(total)) if total > 0 else ""

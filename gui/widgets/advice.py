@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QWidget
 
 from gui.theme import S
-from gui.widgets.basics import IconLabel, button, column, label, row
+from gui.widgets.basics import IconLabel, label, row
+from gui.widgets.clamped_label import ClampedLabel, ElidedButton
 
 if TYPE_CHECKING:
     from core.plan.improving import Change
 
 MOST: Final = 2
+LINES: Final = 2
 
 
 class Advice(QWidget):
@@ -27,18 +29,24 @@ class Advice(QWidget):
         super().__init__()
         self._changes: tuple[Change, ...] = ()
         self._icon = IconLabel("info", 16, "warn")
-        self.words = label("", "", wrap=True, selectable=True)
-        self.words.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        self.words = ClampedLabel("", LINES)
+        self.words.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         self.none = label(self.tr("No single change brings 1 %."), "small")
-        self.buttons = tuple(button("", partial(self._take, at), role="" if at else "primary") for at in range(MOST))
-        for made in self.buttons:
+        self.buttons = tuple(ElidedButton() for _ in range(MOST))
+        line = row(self._icon, spacing=S)
+        line.addWidget(self.words, 3)
+        line.addWidget(self.none)
+        for at, made in enumerate(self.buttons):
+            made.setProperty("role", "" if at else "primary")
             made.setAccessibleName(self.tr("The best change"))
-        said = row(self._icon, spacing=S)
-        said.addWidget(self.words, 1)
-        said.addWidget(self.none)
-        self._offers = QWidget()
-        self._offers.setLayout(row(*self.buttons, None, spacing=S))
-        self.setLayout(column(said, self._offers, spacing=S))
+            made.clicked.connect(partial(self._take, at))
+            line.addWidget(made, 2)
+        self.buttons[0].ensurePolished()
+        line.addStrut(self.buttons[0].sizeHint().height())  # as high with buttons as without them
+        self.setLayout(line)
+        policy = self.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # the rows below must not move when a bottleneck is found
+        self.setSizePolicy(policy)
         self.show_changes(None)
         self.hide()
 
@@ -51,14 +59,14 @@ class Advice(QWidget):
         """None: not known yet."""
         self._changes = tuple(changes or ())[:MOST]
         self.none.setVisible(changes is not None and not self._changes)
-        self._offers.setVisible(bool(self._changes))
         for at, made in enumerate(self.buttons):
             made.setVisible(at < len(self._changes))
             if at < len(self._changes):
                 made.setText(self._changes[at].words)
                 made.setAccessibleName(self._changes[at].words)
-                made.setToolTip(self.tr("Change the plan so; it can be undone"))
+                words = self.tr("{0}. Change the plan so; it can be undone.")
+                made.setToolTip(words.format(self._changes[at].words))
 
-    def _take(self, at: int) -> None:
+    def _take(self, at: int, _checked: bool = False) -> None:
         if at < len(self._changes):
             self.taken.emit(self._changes[at])

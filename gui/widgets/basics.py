@@ -230,7 +230,7 @@ class Card(QFrame):
         self.tools = row()
         self.body = QVBoxLayout()
         self.body.setSpacing(S)
-        outer = column(spacing=M, margins=(margin, margin, margin, margin))
+        outer = column(spacing=min(M, margin - XS), margins=(margin, margin, margin, margin))
         if title:
             outer.addLayout(row(self.heading, self.hint, None, self.tools, spacing=M))
             self.setAccessibleName(title)
@@ -244,9 +244,9 @@ class Tile(QFrame):
     def __init__(self, name: str, tip: str = "") -> None:
         super().__init__()
         self.setProperty("role", "card")
-        self._name = label(name, "overline")
-        self._value = label("–", "figure")
-        self._note = label("", "small")
+        self._name, self._value, self._note = ElidedLabel("overline"), ElidedLabel("figure"), ElidedLabel("small")
+        self._name.setText(name)
+        self._value.setText("–")
         self.setLayout(column(self._name, self._value, self._note, spacing=XS, margins=(L, M, L, M)))
         self.setAccessibleName(name)
         if tip:
@@ -264,19 +264,22 @@ class Tile(QFrame):
 class Banner(QFrame):
     """A line across a page that says something a person should know; hidden while there is nothing to say."""
 
-    def __init__(self, kind: Kind = "info") -> None:
+    def __init__(self, kind: Kind = "info", *, slim: bool = False) -> None:
+        """``slim``: title and text in one line, for what is no surprise."""
         super().__init__()
         self.setProperty("role", "banner")
         self.setProperty("kind", kind)
         self._icon = IconLabel("info", 20)
-        self._title = label("", "heading", wrap=True)
+        self._title = label("", "heading", wrap=not slim)
         self._text = label("", "", wrap=True, selectable=True)
-        words = column(self._title, self._text, spacing=2)
+        words = row(self._title, spacing=M) if slim else column(self._title, spacing=2)
+        words.addWidget(self._text, 1 if slim else 0)
         self.tools = row()
-        outer = row(self._icon, spacing=M, margins=(L, M, L, M))
+        outer = row(self._icon, spacing=M, margins=(M, XS, M, XS) if slim else (L, M, L, M))
         outer.addLayout(words, 1)
         outer.addLayout(self.tools)
-        outer.setAlignment(self._icon, Qt.AlignmentFlag.AlignTop)
+        if not slim:
+            outer.setAlignment(self._icon, Qt.AlignmentFlag.AlignTop)
         self.setLayout(outer)
         self.hide()
 
@@ -358,10 +361,10 @@ class Page(QWidget):
         self.body.setSpacing(L)
         self.body.setContentsMargins(0, 0, 0, 0)
         self.subtitle = ElidedLabel("caption")
-        words = column(self._title, self.subtitle, spacing=2)
-        head = row(spacing=M)
-        head.addLayout(words, 1)
-        head.addLayout(self.tools)
+        above = row(spacing=M)
+        above.addWidget(self._title, 1)
+        above.addLayout(self.tools)
+        head = column(above, self.subtitle, spacing=2)
         outer = column(head, spacing=L, margins=(XL, XL - XS, XL, XL - XS))
         if scroll:
             inside = _Inside()
@@ -371,9 +374,12 @@ class Page(QWidget):
             area.setWidgetResizable(True)
             area.setFrameShape(QFrame.Shape.NoFrame)
             area.setWidget(inside)
+            area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # what is inside has it; its Page Up and Down scroll, too
             outer.addWidget(area, 1)
         else:
             outer.addLayout(self.body, 1)
+        self.frame = outer
+        """Head and body."""
         self.setLayout(outer)
 
     def shows(self, message: str) -> bool:  # noqa: ARG002 - for pages that do

@@ -34,7 +34,7 @@ class BenchTableModel(TableModel):
                 number=True,
                 tip=tr("Measured against predicted items/s: −10 % is a tenth less than predicted"),
             ),
-            Column(tr("Latency p50"), number=True, tip=tr("Median under load; a micro-batch also waits for others")),
+            Column(tr("Latency p50"), number=True, tip=tr("Median under load, against what was predicted of it")),
             Column(tr("Speed-up"), number=True, tip=tr("Against one node alone, measured")),
             Column(tr("Efficiency"), number=True, tip=tr("Against the sum of what each node would do alone")),
             Column(tr("Nodes")),
@@ -94,7 +94,9 @@ class BenchTableModel(TableModel):
             RATE: units.quantity(row.throughput),
             PREDICTED: units.quantity(row.predicted_throughput),
             ERROR: units.signed_percent(row.error),
-            LATENCY: units.seconds(row.latency_p50_ms / 1e3),
+            LATENCY: self.tr("{0}, {1}").format(
+                units.seconds(row.latency_p50_ms / 1e3), units.signed_percent(row.loaded_latency_error)
+            ),
             SPEEDUP: f"{row.speedup:.2f}" if row.speedup is not None else units.DASH,
             EFFICIENCY: units.percent(row.efficiency),
             NODES: ", ".join(row.nodes),
@@ -118,7 +120,7 @@ class BenchTable(QTableView):
             RATE: 84,
             PREDICTED: 92,
             ERROR: 76,
-            LATENCY: 104,
+            LATENCY: 132,
             SPEEDUP: 92,
             EFFICIENCY: 92,
         }.items():

@@ -48,6 +48,7 @@ def facts(first: RunReport, second: RunReport | None) -> list[Fact]:
         text(tr("history", "Cuts"), _cuts(first), _cuts(s)),
         text(tr("history", "Axis and shares"), _division(first), _division(s)),
         text(tr("history", "Micro-batch"), str(first.micro_batch), str(s.micro_batch)),
+        text(tr("history", "In flight, each replica"), _in_flight(first), _in_flight(s)),
         text(tr("history", "Input"), first.input or units.DASH, s.input or units.DASH),
         number(tr("history", "Items"), first.items, s.items, units.quantity, 0),
         number(tr("history", "Throughput, items/s"), first.throughput, s.throughput, units.quantity, 1),
@@ -60,6 +61,8 @@ def facts(first: RunReport, second: RunReport | None) -> list[Fact]:
         ("p99", first.latency_ms.p99, s.latency_ms.p99),
     ):
         lines.append(number(tr("history", "Latency {0}").format(name), a / 1e3, b / 1e3, units.seconds, -1))
+    a_told, b_told = _predicted_latency(first), _predicted_latency(s)
+    lines.append(number(tr("history", "Latency p50, predicted"), a_told, b_told, units.seconds, 0))
     lines.append(number(tr("history", "Bytes sent"), _sent(first), _sent(s), units.nbytes, -1))
     lines.append(text(tr("history", "Verified"), _verified(first), _verified(s)))
     return lines
@@ -87,6 +90,16 @@ def _cuts(report: RunReport) -> str:
 
 def _predicted(report: RunReport) -> float | None:
     return report.predicted.throughput if report.predicted is not None else None
+
+
+def _predicted_latency(report: RunReport) -> float | None:
+    """Seconds, under load."""
+    told = report.predicted
+    return told.loaded_latency_ms / 1e3 if told is not None and told.loaded_latency_ms > 0 else None
+
+
+def _in_flight(report: RunReport) -> str:
+    return str(report.in_flight) if report.in_flight else units.DASH
 
 
 def _sent(report: RunReport) -> float:

@@ -55,13 +55,13 @@ class DivisionPicture(QWidget):
         return [box for _, boxes in self._boxes for box in boxes]
 
     def sizeHint(self) -> QSize:
-        return QSize(180, HEIGHT)
+        return QSize(180, self.height())
 
     def _arrange(self) -> None:
         self._boxes = ()
         if self._picture is not None:
             lanes = self._picture.lanes[:MOST_LANES]
-            height = (HEIGHT - GAP * (len(lanes) - 1)) / max(1, len(lanes))
+            height = (self.height() - GAP * (len(lanes) - 1)) / max(1, len(lanes))
             edges = self._picture.edges * self.width()
             made = []
             for place, lane in enumerate(lanes):

@@ -17,13 +17,24 @@ from gui.theme import Theme
 from gui.widgets.division_model import KINDS, Box, Form, Lane, Mark, Run, boxes_of, marks_of, runs_of, shown_exchanges
 from gui.widgets.division_paint import MARK_SIZE, Colour, LanePainter, draw_mark
 from gui.widgets.division_words import Name
+from gui.widgets.ribbon_geometry import (
+    BAND_WIDTH,
+    FEW,
+    FINEST_CELL,
+    GAP_OF_MANY,
+    LANE_GAP,
+    MARGIN,
+    RADIUS,
+    Geometry,
+)
 from gui.widgets.ribbon_model import RibbonModel
-from gui.widgets.ribbon_paint import BAND_WIDTH, FINEST_CELL, LANE_GAP, MARGIN, RADIUS, Geometry, RibbonPainter
+from gui.widgets.ribbon_paint import RibbonPainter
 
 TRACK: Final = 16.0
 """Height of a row of marks."""
 BAND: Final = 32.0
 """Height that a node's band gets where all share alike."""
+LEAST_BAND: Final = 6.0
 LEAST_LANE: Final = 96.0
 GRAB: Final = 7.0
 """Pixels on each side of a mark within which it is taken by the mouse."""
@@ -81,15 +92,25 @@ class Scene(Struct, frozen=True, eq=False):
         return self.model.layer_at(u) if 0 <= u <= 1 else -1
 
 
+class Size(Struct, frozen=True):
+    """How much room there is, in pixels."""
+
+    width: float
+    line: float
+    """Height of a line of text."""
+    room: float = 0.0
+    """Height of everything above the modules; 0: as high as is usual."""
+
+
 def scene_of(
-    model: RibbonModel, total: float | None, division: Division | None, lanes: Sequence[Lane], width: float, line: float
+    model: RibbonModel, total: float | None, division: Division | None, lanes: Sequence[Lane], size: Size
 ) -> Scene:
-    """``lanes``: of ``division``, which is left out where it is of another model; ``line``: height of a line."""
+    """``lanes``: of ``division``, which is left out where it is of another model."""
     if division is None or len(division.layers) != len(model):
-        return Scene(model, total, arrange(width, line, (), 0, model))
+        return Scene(model, total, arrange(size, (), 0, model))
     exchanges = shown_exchanges(division)
     kinds = tuple(kind for kind in KINDS if any(one.kind == kind for one in exchanges))
-    g = arrange(width, line, lanes, len(kinds), model)
+    g = arrange(size, lanes, len(kinds), model)
     edges = g.left + model.edges * g.width
     parts = []
     for row, lane in enumerate(lanes):
@@ -110,16 +131,19 @@ def _layer_lines(g: Geometry, edges: np.ndarray) -> list[QLineF]:
     return lines
 
 
-def arrange(width: float, line: float, lanes: Sequence[Lane], tracks: int, model: RibbonModel | None) -> Geometry:
-    """``line``: height of a line of text; ``tracks``: rows of marks above the lanes."""
-    inner = max(1.0, width - 2 * MARGIN)
+def arrange(size: Size, lanes: Sequence[Lane], tracks: int, model: RibbonModel | None) -> Geometry:
+    """``tracks``: rows of marks above the lanes."""
+    line, inner = size.line, max(1.0, size.width - 2 * MARGIN)
     bands = model.band_rows(int(inner / BAND_WIDTH)) if model else ()
     rows = max(1, len(lanes))
     lanes_top = 2.0 + tracks * TRACK + (4 if tracks else 0)
     group = max((lane.widest_group for lane in lanes), default=1)
     wanted = max(LEAST_LANE if rows == 1 else 0.0, group * BAND)
+    gap = LANE_GAP if rows <= FEW else GAP_OF_MANY
     lane_height = min(wanted, max(group * 6.0, LANES / rows))
-    bands_top = lanes_top + rows * lane_height + (rows - 1) * LANE_GAP + 4
+    if size.room:
+        lane_height = max(LEAST_BAND * group, (size.room - lanes_top - (rows - 1) * gap) / rows)
+    bands_top = lanes_top + rows * lane_height + (rows - 1) * gap + 4
     band_height = line + 6
     axis_top = bands_top + len(bands) * band_height + (4 if bands else 0)
     return Geometry(
@@ -132,6 +156,7 @@ def arrange(width: float, line: float, lanes: Sequence[Lane], tracks: int, model
         lane_height=lane_height,
         cells=0.0,
         rows=rows,
+        gap=gap,
         bands_top=bands_top,
         band_height=band_height,
         bands=bands,
@@ -150,12 +175,12 @@ class ScenePainter:
     def __init__(self, painter: QPainter, scene: Scene, colour: Colour, name: Name) -> None:
         self._p, self._scene, self._colour, self._name = painter, scene, colour, name
 
-    def scene(self, ratio: float) -> None:
-        """``ratio``: device pixels per pixel."""
+    def scene(self, ratio: float, note: str = "", bad: bool = False) -> None:
+        """``ratio``: device pixels per pixel; ``note``: said where no lanes are known, as an error where ``bad``."""
         scene = self._scene
         brush = LanePainter(self._colour, Theme.of().colour("border"), ratio)
         if not scene.parts:
-            self._waiting()
+            self._waiting(note, bad=bad)
         for row, parts in enumerate(scene.parts):
             brush.lane(self._p, parts.boxes, parts.outline, RADIUS)
             self._layer_cells(row)
@@ -208,13 +233,16 @@ class ScenePainter:
         self._p.drawEllipse(centre, MARK_SIZE * 0.75, MARK_SIZE * 0.75)
         draw_mark(self._p, mark.kind, centre, theme.colour(ink), MARK_SIZE + 2 if many else MARK_SIZE - 2)
 
-    def _waiting(self) -> None:
+    def _waiting(self, note: str, *, bad: bool) -> None:
         """The lane before anything is known of it."""
         theme, g = Theme.of(), self._scene.geometry
         box = QRectF(g.left, g.lane_top(0), g.width, g.lane_height)
         self._p.setPen(QPen(theme.colour("border_strong"), 1, Qt.PenStyle.DashLine))
         self._p.setBrush(theme.colour("sunken"))
         self._p.drawRoundedRect(box.adjusted(0.5, 0.5, -0.5, -0.5), RADIUS, RADIUS)
+        self._p.setPen(theme.colour("bad" if bad else "muted"))
+        flags = int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap)
+        self._p.drawText(box.adjusted(GRAB, GRAB, -GRAB, -GRAB), flags, note)
 
     def _layer_cells(self, row: int) -> None:
         ink = Theme.of().colour("surface")

@@ -10,10 +10,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from core.errors import ShardboardError
-from gui import work
 from gui.bridge import Bridge
 from gui.theme import XL, L, M, S
 from gui.widgets.basics import IconLabel, button, column, label, row
+from gui.work import doctor
 
 if TYPE_CHECKING:
     from core.commands.findings import Finding
@@ -63,7 +63,7 @@ class DoctorDialog(QDialog):
         self._state.setText(self.tr("Looking at this machine, the network and the nodes…"))
         found = partial(self._bridge.tasks.post_to, self, partial(self._add, self._run))
         self._bridge.tasks.start(
-            partial(work.examine, found),
+            partial(doctor.examine, found),
             lambda findings: self._bridge.tasks.post_to(self, self._finish, findings),
             lambda error: self._bridge.tasks.post_to(self, self._failed, error),
         )

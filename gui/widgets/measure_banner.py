@@ -19,7 +19,7 @@ class MeasureBanner(Banner):
     """Hidden while there is nothing to say."""
 
     def __init__(self, bridge: Bridge) -> None:
-        super().__init__("info")
+        super().__init__("info", slim=True)
         self._bridge = bridge
         self._ended: tuple[str, str] | None = None
         """(title, text) of what the last measurement left undone."""

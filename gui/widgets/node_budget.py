@@ -24,17 +24,22 @@ from PySide6.QtWidgets import (
 from gui.shares import LEAST, WHOLE
 from gui.theme import XS, M, S, Theme
 from gui.widgets.basics import Dot, ElidedLabel, Kind, Pill, column, keep_icon, label, line, row
+from gui.widgets.clamped_label import ClampedLabel
 from gui.widgets.cycle_bar import Cycle, CycleBar, CycleLegend, MeasuredCycle
 from gui.widgets.fields import spin_box
-from gui.widgets.ribbon import NODE_MIME
+from gui.widgets.node_ribbon import NODE_MIME
 from gui.widgets.units import DASH
 
-BAR_WIDTH: Final = 84
+BAR_WIDTH: Final = 136
 COLUMNS: Final = 7
+ARROW: Final = QSize(30, 20)
 RUNS: Final = 2
 """The column of what a node runs, and of its share."""
-RUNS_WIDTH: Final = 52
-SHARE_WIDTH: Final = 78
+RUNS_WIDTH: Final = 76
+NAME_WIDTH: Final = 138
+LEAST_HEIGHT: Final = 42
+"""Of a row, whatever it says, so that rows stay where they are."""
+SHARE_WIDTH: Final = 72
 
 
 class NodeBudgetRow(Struct, frozen=True):
@@ -109,10 +114,13 @@ class NodeName(QWidget):
         self._id = node_id
         self._pressed: QPoint | None = None
         self.dot = Dot()
-        self.name = label("")
-        self.note = label("", "small")
+        self.name = ElidedLabel()
+        self.note = ElidedLabel("small")
         words = column(None, self.name, self.note, None, spacing=1)
-        self.setLayout(row(self.dot, words, None, spacing=S))
+        both = row(self.dot, spacing=S)
+        both.addLayout(words, 1)
+        self.setLayout(both)
+        self.setMinimumWidth(NAME_WIDTH)
         self.setCursor(Qt.CursorShape.OpenHandCursor)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
@@ -140,7 +148,8 @@ class _Cells:
         self.use = QCheckBox()
         self.use.setAccessibleName(owner.tr("Use {0}").format(node.name))
         self.name = NodeName(node.id)
-        self.runs = ElidedLabel()
+        self.runs = ClampedLabel("", 2)
+        self.runs.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         self.runs.setMinimumWidth(RUNS_WIDTH)
         self.share = spin_box(LEAST, WHOLE, LEAST, owner.tr("Share of {0}, in per cent").format(node.name))
         self.share.setSuffix(" %")
@@ -149,9 +158,10 @@ class _Cells:
         self.time = ElidedLabel()
         self.cycle = CycleBar(owner.tr("Time of {0} for each micro-batch").format(node.name))
         self.sends = label(DASH)
-        self.memory, self.memory_bar = label(DASH), ShareBar()
+        self.memory, self.memory_bar = ElidedLabel(), ShareBar()
+        self.memory.setText(DASH)
         self.memory_bar.setAccessibleName(owner.tr("Memory of {0} against its limit").format(node.name))
-        self.measured_memory = label("", "small")
+        self.measured_memory = ElidedLabel("small")
         self.badge = Pill()
         self.up, self.down = QToolButton(), QToolButton()
         for tool, icon, words in (
@@ -161,6 +171,8 @@ class _Cells:
             keep_icon(tool, icon)
             tool.setToolTip(words)
             tool.setAccessibleName(words)
+            tool.setProperty("role", "arrow")
+            tool.setFixedSize(ARROW)
         self.use.clicked.connect(lambda _on: owner.toggled.emit(node.id))
         self.share.valueChanged.connect(lambda percent: owner.shareSet.emit(node.id, percent))
         self.up.clicked.connect(lambda: owner.moved.emit(node.id, -1))
@@ -170,12 +182,20 @@ class _Cells:
         return (
             self.use,
             self.name,
-            column(None, self._runs_and_share(), self.badge, None, spacing=2),
-            column(None, self.time, self.cycle, None, spacing=XS),
+            column(None, self._runs_and_share(), None, spacing=2),
+            column(None, self._time_and_badge(), self.cycle, None, spacing=XS),
             self.sends,
             column(None, self.memory, self.memory_bar, self.measured_memory, None, spacing=XS),
-            row(self.up, self.down, spacing=0),
+            column(None, self.up, self.down, None, spacing=0),
         )
+
+    def _time_and_badge(self) -> QHBoxLayout:
+        both = row(spacing=S)
+        both.addWidget(self.time, 1)
+        both.addWidget(self.badge)
+        self.badge.ensurePolished()
+        both.addStrut(self.badge.sizeHint().height())
+        return both
 
     def _runs_and_share(self) -> QHBoxLayout:
         both = row(spacing=S)
@@ -229,16 +249,29 @@ class NodeBudget(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(M)
         self._grid.setVerticalSpacing(S)
-        for place, stretch in ((1, 3), (2, 3), (3, 6), (4, 2), (5, 3)):
+        for place, stretch in ((1, 2), (2, 2), (3, 8), (4, 1), (5, 2)):
             self._grid.setColumnStretch(place, stretch)
         self.legend = CycleLegend()
         self.legend.hide()
-        self.setLayout(column(self._grid, self.legend, spacing=M))
+        self.hint = ElidedLabel("small")
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        below = row(self.legend, spacing=M)
+        below.addWidget(self.hint, 1)
+        self.setLayout(column(self._grid, below, spacing=S))
         self._ids: tuple[str, ...] = ()
         self._rows: tuple[NodeBudgetRow, ...] = ()
         self._measured: dict[str, MeasuredRow] = {}
         self._cells: dict[str, _Cells] = {}
         self._runs_heading: QLabel | None = None
+
+    def set_dense(self, dense: bool) -> None:
+        self._grid.setVerticalSpacing(XS if dense else S)
+        self._grid.setHorizontalSpacing(S if dense else M)
+
+    def fields(self) -> tuple[QWidget, ...]:
+        """Everything that takes input, row by row."""
+        rows = (self._cells[node] for node in self._ids)
+        return tuple(field for cells in rows for field in (cells.use, cells.share, cells.up, cells.down))
 
     def show_rows(self, rows: Sequence[NodeBudgetRow]) -> None:
         """Fill in place; rows are laid out anew only when other nodes come or their order changes."""
@@ -284,7 +317,8 @@ class NodeBudget(QWidget):
         )
         for place, text in enumerate(headings):
             if text:
-                made = label(text, "overline")
+                made = ElidedLabel("overline")
+                made.setText(text)
                 self._grid.addWidget(made, 0, place)
                 if place == RUNS:
                     self._runs_heading = made
@@ -292,6 +326,7 @@ class NodeBudget(QWidget):
         for number, shown in enumerate(rows):
             self._grid.addWidget(line(), 2 * number + 1, 0, 1, COLUMNS)
             cells = self._cells[shown.id] = _Cells(self, shown)
+            self._grid.setRowMinimumHeight(2 * number + 2, LEAST_HEIGHT)
             for place, part in enumerate(cells.widgets()):
                 if isinstance(part, QWidget):
                     self._grid.addWidget(part, 2 * number + 2, place)

@@ -32,6 +32,8 @@ from gui.theme import Theme
 
 NODE_MIME = "application/x-shardboard-node"
 BELOW_MOUSE = QPoint(4, 12)
+BY_NODE = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+"""With the arrow keys: the node changes its place."""
 
 
 class Spot(Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from PySide6.QtCore import QRect, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QBrush, QColor, QFontMetrics, QIcon, QPainter, QPixmap
+from PySide6.QtGui import QBrush, QColor, QFontMetrics, QIcon, QPainter, QPixmap, QResizeEvent
 from PySide6.QtWidgets import (
     QHeaderView,
     QStyledItemDelegate,
@@ -25,6 +25,10 @@ from gui.widgets.tables import RIGHT, Column, Index, TableModel, prepare_table
 
 NAME, STATE, CORES, MEMORY, SPEED, RTT, LINK, ADDRESS, REASON = range(9)
 WIDTHS: Final = {NAME: 118, STATE: 106, CORES: 78, MEMORY: 84, SPEED: 72, RTT: 98, LINK: 98, ADDRESS: 132}
+NARROW: Final = 900
+"""Pixels in which not all columns have room."""
+SPARED: Final = 60
+"""Of the columns that are then left out, what the name gets."""
 
 
 class NodeTableModel(TableModel):
@@ -228,6 +232,14 @@ class NodeTable(QTableView):
         header.setSectionResizeMode(REASON, QHeaderView.ResizeMode.Stretch)
         self.selectionModel().currentRowChanged.connect(lambda now, _before: self._choose(now.row()))
         Theme.of().changed.connect(self.viewport().update)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Where there is little room, names are whole and links are told by the picture above."""
+        super().resizeEvent(event)
+        narrow = self.width() < NARROW
+        for column in (RTT, LINK):
+            self.setColumnHidden(column, narrow)
+        self.setColumnWidth(NAME, WIDTHS[NAME] + (SPARED if narrow else 0))
 
     def choose(self, node_id: str) -> None:
         row = self.nodes.row_of(node_id)

@@ -22,7 +22,7 @@ class ProfileBanner(Banner):
     """Hidden while there is nothing to say."""
 
     def __init__(self, bridge: Bridge) -> None:
-        super().__init__("info")
+        super().__init__("info", slim=True)
         self._bridge = bridge
         self._bar = QProgressBar()
         self._bar.setRange(0, STEPS)

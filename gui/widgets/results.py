@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPen, QPixmap, QResizeEvent
+from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPen, QPixmap, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
 from gui.colours import blend
 from gui.results_view import ReadResult, read_result
 from gui.theme import XS, M, S, Theme
 from gui.widgets.units import percent, quantity
-from gui.work import Result
+from gui.work.running import Result
 
 Index = QModelIndex | QPersistentModelIndex
 RESULT_ROLE: Final = Qt.ItemDataRole.UserRole + 1
@@ -62,8 +62,9 @@ class ResultsModel(QAbstractListModel):
         """Take results in; they appear a little later."""
         self._waiting += items
         del self._waiting[:-KEPT]
-        if not self._timer.isActive():
-            self._timer.start()
+        view = self.parent()
+        if not self._timer.isActive() and (not isinstance(view, QWidget) or view.isVisible()):
+            self._timer.start()  # what nobody sees waits: reading it would take from the run
 
     def flush(self) -> None:
         """Show what has been waiting."""
@@ -270,6 +271,10 @@ class ResultsGrid(QListView):
         self.setAccessibleName(self.tr("Results"))
         self.selectionModel().currentChanged.connect(self._tell)
         self.results.flushed.connect(self._fit)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.results.flush()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         self._fit()

@@ -1,10 +1,9 @@
-"""How the ribbon looks: geometry and painting, apart from what the mouse and the keys do with it."""
+"""How the ribbon is painted, apart from where its parts lie and what the mouse and the keys do with it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import floor, log10
 
 import numpy as np
 from msgspec import Struct
@@ -13,20 +12,9 @@ from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath, QPen, Q
 
 from gui.colours import Tokens, text_on
 from gui.widgets.formats import tick
+from gui.widgets.ribbon_geometry import FINEST_CELL, MARGIN, PROFILE, RADIUS, Geometry, nice_step, spread
 from gui.widgets.ribbon_model import Band, RibbonModel
 from gui.widgets.units import nbytes, seconds
-
-MARGIN = 12.0
-LANE = 66.0
-LANE_OF_MANY = 36.0
-CELLS = 24.0
-CELLS_OF_MANY = 11.0
-FINEST_CELL = 4.0
-LANE_GAP = 6.0
-PROFILE = 30.0
-RADIUS = 6.0
-BAND_WIDTH = 46.0
-"""Pixels that a label of a module needs; bands are as fine as that allows."""
 
 
 class Segment(Struct, frozen=True):
@@ -39,100 +27,6 @@ class Segment(Struct, frozen=True):
     first: int
     last: int
     row: int
-
-
-class Geometry(Struct, frozen=True):
-    """Where everything is, in pixels of the widget."""
-
-    left: float
-    width: float
-    pill_top: float
-    pill_height: float
-    profile_top: float
-    lanes_top: float
-    lane_height: float
-    cells: float
-    """Height of the strip of layers at the bottom of a lane."""
-    rows: int
-    bands_top: float
-    band_height: float
-    bands: tuple[tuple[Band, ...], ...]
-    axis_top: float
-    height: float
-
-    def x(self, u: float) -> float:
-        return self.left + u * self.width
-
-    def u(self, x: float) -> float:
-        return (x - self.left) / self.width
-
-    def lane_top(self, row: int) -> float:
-        return self.lanes_top + row * (self.lane_height + LANE_GAP)
-
-    @property
-    def lanes_bottom(self) -> float:
-        return self.lane_top(self.rows - 1) + self.lane_height
-
-
-def arrange(width: float, rows: int, model: RibbonModel | None, cut: bool, line: float) -> Geometry:
-    """``line``: height of a line of text; ``cut``: leave room for the handles."""
-    inner = max(1.0, width - 2 * MARGIN)
-    bands = model.band_rows(int(inner / BAND_WIDTH)) if model else ()
-    pill_height = line + 8
-    pill_top = 2.0
-    profile_top = pill_top + (pill_height + 6 if cut else 0)
-    lanes_top = profile_top + (PROFILE + 2 if cut else 0)
-    lane_height = LANE if rows == 1 else LANE_OF_MANY
-    bands_top = lanes_top + rows * lane_height + (rows - 1) * LANE_GAP + 4
-    band_height = line + 6
-    axis_top = bands_top + len(bands) * band_height + (4 if bands else 0)
-    return Geometry(
-        left=MARGIN,
-        width=inner,
-        pill_top=pill_top,
-        pill_height=pill_height,
-        profile_top=profile_top,
-        lanes_top=lanes_top,
-        lane_height=lane_height,
-        cells=CELLS if rows == 1 else CELLS_OF_MANY,
-        rows=rows,
-        bands_top=bands_top,
-        band_height=band_height,
-        bands=bands,
-        axis_top=axis_top,
-        height=axis_top + line + 6,
-    )
-
-
-def spread(centres: Sequence[float], widths: Sequence[float], low: float, high: float, gap: float) -> list[float]:
-    """Move labels apart that would overlap, as little as possible, and keep them between ``low`` and ``high``.
-
-    ``centres`` increase. Labels that touch form a block, which stays in the middle of where its labels belong.
-    """
-    offsets = [0.0]
-    for left, right in pairwise(widths):
-        offsets.append(offsets[-1] + (left + right) / 2 + gap)
-    blocks: list[tuple[float, int]] = []
-    for want in (centre - offset for centre, offset in zip(centres, offsets, strict=False)):
-        mean, size = want, 1
-        while blocks and blocks[-1][0] > mean:
-            other, more = blocks.pop()
-            mean, size = (mean * size + other * more) / (size + more), size + more
-        blocks.append((mean, size))
-    starts = [mean for mean, size in blocks for _ in range(size)]
-    if not starts:
-        return []
-    first, last = low + widths[0] / 2, high - widths[-1] / 2 - offsets[-1]
-    return [max(min(start, last), first) + offset for start, offset in zip(starts, offsets, strict=True)]
-
-
-def nice_step(total: float, most: int) -> float:
-    """A round step (1, 2 or 5 times a power of ten) that gives at most ``most`` steps in ``total``."""
-    if total <= 0:
-        return 1.0
-    raw = total / max(1, most)
-    power: float = 10.0 ** floor(log10(raw))
-    return next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= raw * 0.999)
 
 
 class RibbonPainter:
@@ -154,10 +48,10 @@ class RibbonPainter:
     def profile(self) -> None:
         """The silhouette of the bytes that would cross at each position; a valley cuts cheaply."""
         model, g = self._model, self._g
-        if not model.positions:
+        if not model.positions or g.lanes_top - g.profile_top < PROFILE:
             return
         sizes = np.array([max(1, model.crossing_bytes(p)) for p in model.positions], dtype=np.float64)
-        heights = np.maximum(np.sqrt(sizes / sizes.max()), 0.06) * PROFILE
+        heights = np.maximum(np.sqrt(sizes / sizes.max()), 0.06) * (g.lanes_top - g.profile_top - 2)
         floor_y = g.lanes_top - 2
         points = [QPointF(g.x(0), floor_y)]
         xs = [g.x(float(model.edges[p])) for p in model.positions]
@@ -215,6 +109,10 @@ class RibbonPainter:
         if box.width() < 24:
             return
         p, line = self._p, self._metrics.height()
+        if box.height() < line - 1:  # no room above the layers: over them
+            box = QRectF(box.left(), box.top(), box.width(), box.height() + self._g.cells)
+        if box.height() < line - 3:
+            return
         plain, bold = p.font(), p.font()
         bold.setBold(True)
         two = bool(segment.detail) and box.height() >= 2 * line

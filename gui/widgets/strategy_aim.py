@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Final
 
 from msgspec.structs import replace
 from PySide6.QtCore import QSettings, QSignalBlocker, Qt, Signal
-from PySide6.QtGui import QFontMetricsF
 from PySide6.QtWidgets import QProgressBar, QWidget
 
 from gui.aims import BOUNDED, KINDS, LATENCY, MEMORY, THROUGHPUT, Aim
-from gui.theme import M, S, Theme
+from gui.theme import M, S
 from gui.widgets.basics import Kind, button, label, row, set_look
+from gui.widgets.clamped_label import ClampedLabel
 from gui.widgets.fields import spin_box
 from gui.widgets.strategy_options import PatientComboBox
 
@@ -57,13 +56,8 @@ class AimBar(QWidget):
         self.progress.setRange(0, 1000)
         self.progress.setAccessibleName(tr("Search for the best plan"))
         self.cancel = button(tr("Cancel"), self.stopped.emit, role="flat")
-        for tool in (self.progress, self.cancel):  # the cards below must not move when a search ends
-            policy = tool.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            tool.setSizePolicy(policy)
-        self.words = label("", "small", wrap=True, selectable=True)
-        # Room for two lines, so that the cards stay where they are.
-        self.words.setMinimumHeight(2 * ceil(QFontMetricsF(Theme.of().font()).height()))
+        self.words = ClampedLabel("small", 2)  # always as high, so that the cards stay where they are
+        self.words.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         fields = QWidget()
         fields.setLayout(row(label(tr("Aim for"), "small"), self.kind, self.bound, self.automatic, spacing=S))
         line = row(fields, spacing=M)
@@ -101,7 +95,6 @@ class AimBar(QWidget):
     def show_words(self, words: str, kind: Kind = "") -> None:
         """Why the plan is the best, or why there is none."""
         self.words.setText(words)
-        self.words.setToolTip(words)
         set_look(self.words, "role", kind or "small")
 
     def _tell(self) -> None:

@@ -9,10 +9,11 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import QComboBox, QLabel, QLineEdit, QSizePolicy, QWidget
 
-from gui.theme import XS, L, S, Theme
-from gui.widgets.basics import column, label, row
+from gui.theme import XS, M, Theme
+from gui.widgets.basics import label, row
 
-NESTING_WIDTH: Final = 340
+NESTING_WIDTH: Final = 240
+NARROW_NESTING: Final = 200
 AUTOMATIC: Final = ""
 
 
@@ -39,6 +40,7 @@ class StrategyOptions(QWidget):
         super().__init__()
         tr = self.tr
         self._offered: tuple[str, ...] = ()
+        self._narrow = False
         self.nesting = PatientComboBox()
         self._text = QLineEdit()
         self.nesting.setLineEdit(self._text)
@@ -65,23 +67,38 @@ class StrategyOptions(QWidget):
             ((tr("rows"), AUTOMATIC), (tr("columns"), "columns")),
             tr("Whether each node gets some rows of the image or some of its columns."),
         )
-        self._nesting_part = _part(tr("Nesting"), self.nesting)
-        self._tensor_part = _part(tr("Divide parameters by"), self.tensor_axis)
-        self._spatial_part = _part(tr("Divide images by"), self.spatial_axis)
-        fields = row(self._nesting_part, self._tensor_part, self._spatial_part, None, spacing=L)
-        self.problem = QLabel()
-        self.problem.setTextFormat(Qt.TextFormat.PlainText)
-        self.problem.setProperty("role", "bad")
-        self.problem.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.problem.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.problem.hide()
-        self.setLayout(column(fields, self.problem, spacing=S, margins=(XS, 0, XS, 0)))
+        self._nesting_name = label(tr("Nesting"), "small")
+        self._nesting_part = _part(self._nesting_name, self.nesting)
+        self._tensor_part = _part(label(tr("Parameters by"), "small"), self.tensor_axis)
+        self._spatial_part = _part(label(tr("Images by"), "small"), self.spatial_axis)
+        self.setLayout(row(self._nesting_part, self._tensor_part, self._spatial_part, spacing=M))
+        self.problem = self._make_problem()
         self.nesting.activated.connect(lambda _index: self._tell_nesting())
         self._text.editingFinished.connect(self._tell_nesting)
         self.tensor_axis.activated.connect(lambda _i: self.tensorAxisChosen.emit(self.tensor_axis.currentData()))
         self.spatial_axis.activated.connect(lambda _i: self.spatialAxisChosen.emit(self.spatial_axis.currentData()))
         self._restyle()
         Theme.of().changed.connect(self._restyle)
+
+    def _make_problem(self) -> QLabel:
+        """Of the nesting's text; for the owner to lay out, since it is wider than the fields."""
+        made = QLabel()
+        made.setTextFormat(Qt.TextFormat.PlainText)
+        made.setProperty("role", "bad")
+        made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        made.hide()
+        return made
+
+    def set_narrow(self, narrow: bool) -> None:
+        """There is little room beside the fields."""
+        self.nesting.setMinimumWidth(NARROW_NESTING if narrow else NESTING_WIDTH)
+        self._narrow = narrow
+        self._show_names()
+
+    def _show_names(self) -> None:
+        both = not self._tensor_part.isHidden() and not self._spatial_part.isHidden()
+        self._nesting_name.setVisible(not (self._narrow and both))
 
     def _restyle(self) -> None:
         """A mark under a text needs letters of one width."""
@@ -96,6 +113,7 @@ class StrategyOptions(QWidget):
             (self._spatial_part, spatial),
         ):
             part.setVisible(shown)
+        self._show_names()
         self.setVisible(nesting or tensor or spatial)
 
     def show_nesting(self, text: str, offered: Sequence[str], problem: str) -> None:
@@ -108,6 +126,7 @@ class StrategyOptions(QWidget):
             self.nesting.blockSignals(False)
         if self.nesting.currentText() != text and not self._text.isModified():
             self.nesting.setEditText(text)
+            self._text.setCursorPosition(0)
         self.problem.setText(problem)
         self.problem.setVisible(bool(problem))
         self.problem.setAccessibleName(problem)
@@ -132,7 +151,7 @@ def _choice(name: str, choices: Sequence[tuple[str, str]], tip: str) -> QComboBo
     return made
 
 
-def _part(name: str, field: QWidget) -> QWidget:
+def _part(name: QLabel, field: QWidget) -> QWidget:
     made = QWidget()
-    made.setLayout(row(label(name, "small"), field, spacing=S))
+    made.setLayout(row(name, field, spacing=XS + 2))
     return made

@@ -16,7 +16,7 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QVBoxLayout
 
 from gui.theme import M, S, Theme
-from gui.widgets.basics import Card, label
+from gui.widgets.basics import Card, ElidedLabel, label
 from gui.widgets.series import Ring, nice_ceiling
 
 SECONDS: Final = 60.0
@@ -57,12 +57,12 @@ class TimePlot(Card):
         self._now = label("", "small")
         self._now.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         head = QVBoxLayout()
-        title_label = label(title, "overline")
+        title_label = ElidedLabel("overline")
+        title_label.setText(title)
         from_top = self.layout()
         assert isinstance(from_top, QVBoxLayout)
         from_top.setSpacing(S)
-        self.tools.addWidget(title_label)
-        self.tools.addStretch(1)
+        self.tools.addWidget(title_label, 1)
         self.tools.addWidget(self._now)
         head.addLayout(self.tools)
         self.body.addLayout(head)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QDateTime, Qt
 from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
 
+from core.plan.form import NodeId
+from core.run.calibration import Calibration
 from core.run.comparing import Beside, NodeComparison
+from core.run.recalibrating import Correction
 from gui.bridge import Bridge, Phase
 from gui.theme import L, M, S
 from gui.truth import Recalibrated
 from gui.widgets import units
-from gui.widgets.basics import Banner, Card, Dot, button, label, line, row, set_look
+from gui.widgets.basics import Banner, Card, Dot, ElidedLabel, button, label, line, row, set_look
 from gui.widgets.cycle_bar import MeasuredCycle
 from gui.widgets.node_budget import MeasuredRow, clear_layout
 
@@ -26,7 +29,7 @@ class _Figure:
     """Measured, and below it predicted with the error."""
 
     def __init__(self, name: str) -> None:
-        self.measured, self.predicted = label(units.DASH), label("", "small")
+        self.measured, self.predicted = label(units.DASH), ElidedLabel("small")
         self.measured.setAccessibleName(name)
 
     def show(self, beside: Beside, write: Format, *, share: bool = False) -> None:
@@ -58,14 +61,19 @@ class TruthCard(Card):
         self._figures: dict[str, tuple[_Figure, ...]] = {}
         self._recalibrate = button(self.tr("Recalibrate"), bridge.truth.recalibrate, icon="balance")
         self._recalibrate.setToolTip(
-            self.tr("Take the speeds that this run showed for this model; every prediction follows")
+            self.tr(
+                "Take the speeds, and what messages cost, as this run showed them for this model; predictions follow"
+            )
         )
         self.tools.addWidget(self._recalibrate)
         self._done = Banner("good")
         self.undo = button(self.tr("Undo"), bridge.truth.undo, role="flat")
+        self.forget = button(self.tr("Forget"), bridge.truth.reset, role="flat")
+        self.forget.setToolTip(self.tr("Predict this model from the measurements of nodes and messages alone"))
         self.again = button(self.tr("Measure again"), self._measure_again, role="flat")
         self.again.setToolTip(self.tr("Benchmark these nodes anew, and forget what runs showed of them"))
         self._done.tools.addWidget(self.undo)
+        self._done.tools.addWidget(self.forget)
         self._done.tools.addWidget(self.again)
         self._total = _Total()
         self._grid = QGridLayout()
@@ -80,6 +88,7 @@ class TruthCard(Card):
         bridge.truth.changed.connect(self._show)
         bridge.truth.recalibrated.connect(self._show_recalibrated)
         bridge.phaseChanged.connect(lambda _phase: self._show())
+        bridge.modelOpened.connect(lambda _model, _entry: self._show_recalibrated(bridge.truth.last))
         self._show()
 
     def _show(self) -> None:
@@ -101,21 +110,24 @@ class TruthCard(Card):
         for node in comparison.nodes:
             self._fill(node)
         observed = any(node.compute_s.measured is not None for node in comparison.nodes)
-        changes = self._bridge.truth.changes()
-        self._recalibrate.setEnabled(bool(changes))
-        self._note.setText(self._words(observed=observed, able=bool(changes)))
+        self._recalibrate.setEnabled(self._bridge.truth.able)
+        self._note.setText(self._words(observed=observed))
 
     def _measure_again(self) -> None:
         last = self._bridge.truth.last
         if last is not None:
             self._bridge.measureNodes(tuple(last.after))
 
-    def _words(self, *, observed: bool, able: bool) -> str:
+    def _words(self, *, observed: bool) -> str:
         if not observed:
             return self.tr("The nodes' own figures come after a second of work.")
-        if not able:
-            return self.tr("The nodes compute as fast as predicted: there is nothing to recalibrate.")
-        return self.tr("For each micro-batch. Latency is predicted for an idle cluster; under load micro-batches wait.")
+        told = self._bridge.truth.prediction
+        if told is None:
+            return self.tr("For each micro-batch.")
+        return self.tr(
+            "For each micro-batch. Latency: median with {0} micro-batches of each replica in flight; on idle nodes "
+            "one alone is predicted to take {1}."
+        ).format(told.in_flight, units.seconds(told.latency_s))
 
     def _fill(self, node: NodeComparison) -> None:
         compute, wait, sent, received, memory = self._figures[node.node]
@@ -148,8 +160,11 @@ class TruthCard(Card):
             self._grid.setColumnStretch(place, 2)
         self._grid.addWidget(line(), 1, 0, 1, len(heads))
         for number, node in enumerate(nodes):
-            name = QWidget()
-            name.setLayout(row(Dot(self._bridge.colour(node)), label(self._bridge.name_of(node)), None, spacing=S))
+            name, words = QWidget(), ElidedLabel()
+            words.setText(self._bridge.name_of(node))
+            both = row(Dot(self._bridge.colour(node)), spacing=S)
+            both.addWidget(words, 1)
+            name.setLayout(both)
             at = 3 * number + 2
             if number:
                 self._grid.addWidget(line(), at - 1, 0, 1, len(heads))
@@ -161,10 +176,30 @@ class TruthCard(Card):
             self._figures[node] = figures
 
     def _show_recalibrated(self, done: Recalibrated | None) -> None:
-        if done is None:
+        """What was changed, why nothing was, or that predictions follow an earlier run."""
+        model = self._bridge.model
+        known = self._bridge.truth.known()
+        if done is not None and (model is None or done.model != model.sha256):
+            done = None
+        changed = done is not None and not done.correction.empty
+        for shown, tool in ((changed, self.undo), (changed, self.again), (bool(known) and not changed, self.forget)):
+            tool.setVisible(shown)
+        if done is not None and changed:
+            title = self.tr("Predictions for {0} follow this run now").format(done.model_name)
+            self._done.say(title, self._changed_words(done.correction), "good")
+        elif done is not None:
+            self._done.say(self.tr("Nothing was recalibrated"), self._unchanged_words(done.correction), "info")
+        elif known and model is not None:
+            when = QDateTime.fromSecsSinceEpoch(int(max(one.when for one in known.values())))
+            title = self.tr("Predictions for {0} follow a run of {1}").format(
+                model.name, when.toString("yyyy-MM-dd HH:mm")
+            )
+            self._done.say(title, self._known_words(known), "info")
+        else:
             self._done.clear()
-            self._show()
-            return
+        self._show()
+
+    def _changed_words(self, found: Correction) -> str:
         words = [
             self.tr("{0}: speed {1} → {2} (computes {3} where {4} were predicted)").format(
                 self._bridge.name_of(change.node),
@@ -173,11 +208,38 @@ class TruthCard(Card):
                 units.seconds(change.measured_s),
                 units.seconds(change.predicted_s),
             )
-            for change in done.changes
+            for change in found.changes
         ]
-        title = self.tr("Predictions for {0} follow this run now").format(done.model_name)
-        self._done.say(title, "; ".join(words) + ".", "good")
-        self._show()
+        if found.messages != 1.0:
+            words.append(self.tr("messages cost {0} times what was measured").format(f"{found.messages:.2f}"))
+        words.append(
+            self.tr("{0} items/s are predicted instead of {1}, and {2} were measured").format(
+                *(units.quantity(rate) for rate in (found.after, found.before, found.measured))
+            )
+        )
+        return "; ".join(words) + "."
+
+    def _unchanged_words(self, found: Correction) -> str:
+        return {
+            "same": self.tr("The nodes compute, and the plan runs, as fast as predicted."),
+            "idle": self.tr(
+                "The nodes had fewer micro-batches in flight than predicted: inputs came too slowly, were too few, or "
+                "this workstation was too busy to send them. Such a run does not show what the plan can do."
+            ),
+            "unexplained": self.tr(
+                "Neither other speeds nor other costs of messages bring the prediction nearer to this run. If it was "
+                "disturbed, run again; if not, measure nodes and links again."
+            ),
+        }.get(found.reason, "")
+
+    def _known_words(self, known: Mapping[NodeId, Calibration]) -> str:
+        words = [
+            self.tr("{0}: {1} times its measured speed").format(self._bridge.name_of(node), f"{one.factor:.2f}")
+            for node, one in known.items()
+        ]
+        if (factor := self._bridge.truth.message_factor()) != 1.0:
+            words.append(self.tr("messages cost {0} times what was measured").format(f"{factor:.2f}"))
+        return "; ".join(words) + "."
 
 
 def measured_rows(bridge: Bridge) -> dict[str, MeasuredRow]:
@@ -200,13 +262,13 @@ class _Total(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rate, self._rate_error = label("", "number"), label("", "small")
-        self._latency, self._latency_error = label("", "number"), label("", "small")
+        self._rate, self._rate_error = label("", "number"), ElidedLabel("small")
+        self._latency, self._latency_error = label("", "number"), ElidedLabel("small")
         parts: list[QLabel] = [
             label(self.tr("Throughput"), "overline"),
             self._rate,
             self._rate_error,
-            label(self.tr("Latency, median"), "overline"),
+            label(self.tr("Median latency"), "overline"),
             self._latency,
             self._latency_error,
         ]
@@ -214,8 +276,7 @@ class _Total(QWidget):
         for place, part in enumerate(parts):
             if place == 3:
                 shown.addSpacing(L)
-            shown.addWidget(part, 0, Qt.AlignmentFlag.AlignBaseline)
-        shown.addStretch(1)
+            shown.addWidget(part, int(isinstance(part, ElidedLabel)), Qt.AlignmentFlag.AlignBaseline)
         self.setLayout(shown)
 
     def fill(self, rate: Beside, latency: Beside) -> None:

@@ -74,6 +74,11 @@ def signed_percent(share: float | None, digits: int = 0) -> str:
     return f"{'−' if share < 0 else '+'}{text}"
 
 
+def short_quantity(value: float, digits: int = 3) -> str:
+    """Some significant digits in as few letters as can be: 56.7, 1.23k, 45.6k."""
+    return quantity(value, digits) if abs(value) < 1000 else compact(float(f"{value:.{digits}g}"))
+
+
 def compact(value: float) -> str:
     """A number for an axis: 0, 0.5, 20, 1.5k, 20k, 3M."""
     size = abs(value)

@@ -50,7 +50,7 @@ from core.wire.pairing import pair
 from core.wire.sockets import Channel, Wire, endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT = 20.0
+WAIT = 40.0
 
 
 class AgentProcess:
@@ -299,7 +299,7 @@ def deploy_linear(
     return control, data
 
 
-def until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
     """The first true value of ``condition``; fails after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

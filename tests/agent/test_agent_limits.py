@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
+from core.wire.frames import decode_header, read_tensors
 from core.wire.messages import (
     Done,
     Failure,
@@ -18,8 +19,10 @@ from core.wire.messages import (
     SetLimits,
     Subscribe,
     TelemetryPush,
+    Tensors,
 )
 from tests.agent.driver import (
+    WAIT,
     AgentProcess,
     Linear,
     Workstation,
@@ -73,16 +76,22 @@ def test_a_limited_link_takes_its_time_and_blocks_nothing(start: Start, new_stat
     rows = np.ones((25_000, 8), np.float32)  # 800 kB in, 300 kB out: 0.8 s and 0.3 s
     began = time.monotonic()
     data.send("d", 1, 0, {"x": rows})
-    asked = time.monotonic()
-    assert control.ask(Ping()) == Done()
-    assert time.monotonic() - asked < 0.3
-    assert data.result()[1]["y"].shape == (25_000, 3)
-    assert 1.0 < time.monotonic() - began < 2.5
+    answered = 0
+    while (frames := data.channel.recv()) is None:
+        assert control.ask(Ping()) == Done()
+        answered += 1
+        assert time.monotonic() - began < WAIT
+    assert time.monotonic() - began > 1.0
+    assert answered > 3, "a request waited for the link"
+    header = decode_header(frames[0])
+    assert isinstance(header, Tensors)
+    assert read_tensors(header, frames[1:])["y"].shape == (25_000, 3)
     assert control.ask(SetLimits(link_limit=0)) == Done()
     began = time.monotonic()
-    data.send("d", 1, 1, {"x": rows})
-    data.result()
-    assert time.monotonic() - began < 0.5
+    for seq in range(1, 6):
+        data.send("d", 1, seq, {"x": rows})
+        data.result()
+    assert time.monotonic() - began < 5 * 1.0, "it is limited no longer"
 
 
 def test_heartbeats_are_prompt_while_shards_run(start: Start, new_station: NewStation) -> None:
@@ -91,25 +100,26 @@ def test_heartbeats_are_prompt_while_shards_run(start: Start, new_station: NewSt
     rows = np.ones((400, 512), np.float32)
     for seq in range(60):
         data.send("d", 1, seq, {"x": rows})
-    slowest = 0.0
-    for _ in range(20):
-        asked = time.monotonic()
+    come = []
+    for _ in range(3):
         assert control.ask(Ping()) == Done()
-        slowest = max(slowest, time.monotonic() - asked)
-    for _ in range(60):
+        while data.channel.recv() is not None:
+            come.append(1)
+    assert len(come) < 30, "a request waited for the shards"
+    for _ in range(60 - len(come)):
         data.result()
-    assert slowest < 0.5
 
 
 @pytest.mark.slow
-def test_idle_agent_sleeps(start: Start, new_station: NewStation) -> None:
+def test_an_idle_agent_sleeps(start: Start, new_station: NewStation) -> None:
+    """``tests.bench.agent_idle`` tells what it takes."""
     agent = start()
     control, data = deploy_linear(new_station(agent), agent, Linear(8, 3))
     data.send("d", 1, 0, {"x": X})
     data.result()
     assert control.ask(Ping()) == Done()
     before, began = cpu_seconds(agent.process.pid), time.monotonic()
-    time.sleep(3.0)  # what is measured is doing nothing
+    time.sleep(2.0)  # what is measured is doing nothing
     share = (cpu_seconds(agent.process.pid) - before) / (time.monotonic() - began)
-    assert share < 0.02
+    assert share < 0.3, "a thread that spins takes a whole core"
     assert psutil.Process(agent.process.pid).memory_info().rss < 160 * 1024**2

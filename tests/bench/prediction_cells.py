@@ -47,6 +47,8 @@ class Figures(Struct, frozen=True):
     """Items per second."""
     latency_s: float
     """One micro-batch at a time, median."""
+    loaded_latency_s: float
+    """Median with as many micro-batches under way as the runner allows by itself."""
     nodes: tuple[Node, ...]
     client_cpu_s: float = 0.0
     """As ``Node.cpu_s``, of the workstation's process."""

@@ -25,6 +25,7 @@ def summary(kept: Sequence[Kept]) -> dict[str, object]:
         return {"cells": 0}
     throughput = [abs(p.throughput / m.throughput - 1) for p, m in ran]
     latency = [abs(p.latency_s / m.latency_s - 1) for p, m in ran]
+    loaded = [abs(p.loaded_latency_s / m.loaded_latency_s - 1) for p, m in ran]
     nodes = [pair for p, m in ran for pair in zip(p.nodes, m.nodes, strict=True)]
     memory = [abs(p.memory_bytes / m.memory_bytes - 1) for p, m in nodes if m.memory_bytes >= LEAST_BYTES]
     busy = [abs(p.busy - m.busy) for p, m in nodes]
@@ -36,6 +37,7 @@ def summary(kept: Sequence[Kept]) -> dict[str, object]:
         "refused": sum(bool(one.refused) for one in kept),
         "throughput_error": _errors(throughput),
         "latency_error": _errors(latency),
+        "loaded_latency_error": _errors(loaded),
         "memory_error": _errors(memory) if memory else None,
         "busy_difference": _errors(busy),
         "cases": len(ranked),
@@ -50,21 +52,26 @@ def table(kept: Sequence[Kept]) -> str:
     """Markdown."""
     headings = [
         *("model", "agents", "link", "strategy", "items/s predicted", "measured", "error"),
-        *("latency ms predicted", "measured", "error", "memory MB predicted", "grown"),
+        *("latency ms, idle, predicted", "measured", "error", "under load, predicted", "measured", "error"),
+        *("memory MB predicted", "grown"),
     ]
     lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
     for one in kept:
         place = f"| {one.cell.model} | {one.cell.agents} | {one.cell.link} | {one.cell.strategy} |"
         p, m = one.predicted, one.measured
         if p is None or m is None:
-            lines.append(f"{place} refused | | | | | | | |")
+            lines.append(f"{place} refused | | | | | | | | | | |")
             continue
         lines.append(
             f"{place} {p.throughput:.4g} | {m.throughput:.4g} | {p.throughput / m.throughput - 1:+.0%} "
-            f"| {p.latency_s * 1e3:.4g} | {m.latency_s * 1e3:.4g} | {p.latency_s / m.latency_s - 1:+.0%} "
+            f"{_latency(p.latency_s, m.latency_s)} {_latency(p.loaded_latency_s, m.loaded_latency_s)} "
             f"| {_memory(p)} | {_memory(m)} |"
         )
     return "\n".join(lines)
+
+
+def _latency(predicted: float, measured: float) -> str:
+    return f"| {predicted * 1e3:.4g} | {measured * 1e3:.4g} | {predicted / measured - 1:+.0%}"
 
 
 def _memory(figures: Figures) -> str:

@@ -35,6 +35,8 @@ from tests.bench.prediction_cells import Cell, Figures, Kept, Node
 LOOPBACK = "loopback"
 HALF = 0.5
 """CPU limit of the last agent."""
+FEEDS = 24
+"""Micro-batches of different items: a run touches as much of an embedding as its inputs differ."""
 WARM_BATCHES = 3
 FEWEST_CALLS, MOST_CALLS = 2, 30
 CALLS_SECONDS = 1.0
@@ -83,11 +85,12 @@ def run_cell(cell: Cell, model: Model, micro_batch: int, costs: Costs, folder: P
 
 
 def foretold(prediction: Prediction, costs: Costs) -> Figures:
-    base = costs.profile.base_bytes
+    machines = costs.machines
     nodes = tuple(
-        Node(node.memory_bytes - base, _busy(node, costs.machines[node.node].cpu_limit)) for node in prediction.nodes
+        Node(node.memory_bytes - machines[node.node].own_bytes, _busy(node, machines[node.node].cpu_limit))
+        for node in prediction.nodes
     )
-    return Figures(prediction.throughput, prediction.latency_s, nodes)
+    return Figures(prediction.throughput, prediction.latency_s, prediction.loaded_latency_s, nodes)
 
 
 def _busy(node: NodePrediction, cpu_limit: float) -> float:
@@ -96,10 +99,10 @@ def _busy(node: NodePrediction, cpu_limit: float) -> float:
 
 
 class _Timed(Source):
-    """The same micro-batch again and again, until the time is up; at least FEWEST_BATCHES."""
+    """The same micro-batches again and again, until the time is up; at least FEWEST_BATCHES."""
 
-    def __init__(self, feed: Feed, rows: int, seconds: float) -> None:
-        self._batch, self._rows, self._seconds = Batch(feed, rows), rows, seconds
+    def __init__(self, feeds: Sequence[Feed], rows: int, seconds: float) -> None:
+        self._batches, self._rows, self._seconds = [Batch(feed, rows) for feed in feeds], rows, seconds
         self.sent = 0
         self.ended = 0.0
         """When the last one was read."""
@@ -113,7 +116,7 @@ class _Timed(Source):
         while time.perf_counter() < end or self.sent < FEWEST_BATCHES:
             self.sent += 1
             self.ended = time.perf_counter()
-            yield self._batch
+            yield self._batches[self.sent % len(self._batches)]
 
 
 class _Moments(Sink):
@@ -147,15 +150,15 @@ class _Run:
         empty: dict[NodeId, int],
     ) -> None:
         self._deployment, self._processes, self._empty = deployment, processes, empty
-        self._feed, self._rows = model.random_feed(micro_batch), micro_batch
+        self._feeds, self._rows = [model.random_feed(micro_batch, seed) for seed in range(FEEDS)], micro_batch
 
     def figures(self, seconds: float) -> Figures:
-        for _ in range(WARM_BATCHES):
-            self._deployment.infer(self._feed)
+        for feed in self._feeds[:WARM_BATCHES]:
+            self._deployment.infer(feed)
         latency = self._latency()
         used = self._cpu()
         start, machine, mine = time.perf_counter(), machine_seconds(), family_seconds()
-        source, sink = _Timed(self._feed, self._rows, seconds), _Moments()
+        source, sink = _Timed(self._feeds, self._rows, seconds), _Moments()
         report = run_job(self._deployment, source, sink, progress=sink.told)
         ended = time.perf_counter()
         foreign = max(0.0, (machine_seconds() - machine - (family_seconds() - mine)) / (ended - start))
@@ -170,6 +173,7 @@ class _Run:
             if self._deployment.plan.replicas == 1
             else completion_rate(sink.completed, source.ended),
             latency_s=latency,
+            loaded_latency_s=report.latency_ms.p50 / 1e3,
             nodes=tuple(Node(g, b, float(spent[i]) / count) for g, b, i in zip(grown, busy, order, strict=True)),
             client_cpu_s=float(spent[-1]) / count,
             foreign_cores=foreign,
@@ -180,8 +184,9 @@ class _Run:
         taken: list[float] = []
         end = time.perf_counter() + CALLS_SECONDS
         while len(taken) < FEWEST_CALLS or (time.perf_counter() < end and len(taken) < MOST_CALLS):
+            feed = self._feeds[len(taken) % len(self._feeds)]
             begun = time.perf_counter()
-            self._deployment.infer(self._feed)
+            self._deployment.infer(feed)
             taken.append(time.perf_counter() - begun)
         return median(taken)
 

@@ -10,10 +10,15 @@ from core.cli import main
 from core.cluster.local import start_local_agents
 from core.cluster.measured import MEASUREMENTS_FILE
 from core.paths import data_dir
+from core.plan.form import NodeId, Sha256
+from core.run.calibration import Calibration
+from core.run.calibrations import CalibrationStore
 
 
 def test_measuring_prints_nodes_and_links_and_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     with start_local_agents(1, announce=True, names=["bench"]) as agents:
+        seen = [Calibration(node, Sha256("f" * 64), 0.5, 1.0, 1.0) for node in (agents.agents[0].id, NodeId("other"))]
+        CalibrationStore().save(seen)
         assert main(["nodes", "--wait", "2", "--measure"]) == 0
         out, err = capsys.readouterr()
         if "bench" not in out:
@@ -24,6 +29,7 @@ def test_measuring_prints_nodes_and_links_and_is_kept(capsys: pytest.CaptureFixt
         assert "16 MiB" in out
         assert "processors" in out
         assert "Measuring nodes and links" in err
+        assert CalibrationStore().all() == (seen[1],), "what runs showed of a node counts no more once it is measured"
 
         assert main(["nodes", "--wait", "1", "--json"]) == 0  # kept
         report = json.loads(capsys.readouterr().out)

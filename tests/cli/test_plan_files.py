@@ -27,10 +27,10 @@ def places(command_home: Path) -> Iterator[tuple[str, ...]]:
         patch.setenv("SHARDBOARD_HOME", str(command_home))
         with start_local_agents(3, names=("pi-1", "pi-2", "pi-3")) as started:
             with open_cluster(local=started.agents, discovery=False) as cluster:
-                cluster.wait_ready(3, 20)
+                cluster.wait_ready(3, 30)
                 for agent in started.agents:
                     reached = cluster.add_address(agent.host, agent.control_port, pairing_port=agent.pairing_port)
-                    assert reached.result(10) == agent.id
+                    assert reached.result(30) == agent.id
             yield tuple(f"{agent.host}:{agent.control_port}" for agent in started.agents)
 
 
@@ -139,6 +139,8 @@ def set_to(*path: str | int, to: Any) -> Edit:
         (set_to("model", "sha256", to="0" * 64), 2, "It has as many layers and parameters, so its weights"),
         (set_to("nodes", 0, "id", to="short"), 2, "A node's id has 40 characters; this has 5"),
         (set_to("nodes", to=[]), 2, "The plan has no nodes"),
+        (set_to("nodes", to=[{"name": f"n{i}"} for i in range(1001)]), 2, "1,000 nodes at most, not 1,001"),
+        (set_to("micro_batch", to=10**400), 2, '"micro_batch" is a number of 401 digits, but should be a whole number'),
     ],
 )
 def test_a_wrong_edit_is_told_before_any_agent_starts(
@@ -187,6 +189,20 @@ def test_a_plan_on_other_nodes(
     assert "3 others could stand in for them: pi-1, pi-2 and pi-3. Say which" in err
 
 
+def test_what_no_plan_can_keep_is_told_with_names_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str], saved: Path, places: Sequence[str], tmp_path: Path
+) -> None:
+    def crossed(value: dict[str, Any]) -> None:
+        del value["cuts"]
+        value["pins"] = [{"position": 2, "node": "pi-2"}, {"position": 8, "node": "pi-1"}]
+
+    code, _, err = run(capsys, "plan", MODEL, "--plan", edited(saved, tmp_path, crossed), *on(places[:2]))
+    assert code == 2
+    assert "is pinned to pi-2 and Layer 9 (" in err
+    assert "to pi-1, which comes earlier in the pipeline" in err
+    assert "Measuring" not in err
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -205,6 +221,15 @@ def test_what_is_no_plan_is_refused(
     assert code == 2
     assert words in err
     assert str(path) in err
+
+
+def test_what_is_far_too_large_for_a_plan_is_not_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(100 << 20)
+    code, _, err = run(capsys, "plan", MODEL, "--plan", str(path), "--local", "2")
+    assert code == 2
+    assert f"{path} is no plan: it has 100 MiB, and a plan has a few KiB." in err
 
 
 def test_nodes_and_links_that_are_not_what_they_were(

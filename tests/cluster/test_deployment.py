@@ -55,7 +55,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.fixture
 def two(start: Start) -> Iterator[Cluster]:
     with open_cluster(local=start(2).agents, discovery=False) as cluster:
-        cluster.wait_ready(2, 10)
+        cluster.wait_ready(2, 30)
         yield cluster
 
 
@@ -69,7 +69,7 @@ def compiled_for(cluster: Cluster, model: Model, strategy: str) -> CompiledPlan:
 
 
 def all_free(cluster: Cluster) -> bool:
-    return cluster.wait_until(lambda nodes: all(n.state is NodeState.READY for n in nodes), 5)
+    return cluster.wait_until(lambda nodes: all(n.state is NodeState.READY for n in nodes), 30)
 
 
 @pytest.mark.parametrize("strategy", ["single", "replicate", "pipeline"])
@@ -85,7 +85,7 @@ def test_a_deployment_answers_as_the_whole_model(two: Cluster, small: Model, str
             feed = small.random_feed(4, seed=replica)
             (expected,) = small.reference()(feed)
             np.testing.assert_allclose(deployment.infer(feed, replica=replica)["y"], expected, rtol=1e-4, atol=1e-6)
-        assert two.wait_until(lambda nodes: sum(n.state is NodeState.BUSY for n in nodes) == len(deployment.nodes), 3)
+        assert two.wait_until(lambda nodes: sum(n.state is NodeState.BUSY for n in nodes) == len(deployment.nodes), 30)
         for node in deployment.nodes:
             seen = list(dict.fromkeys(phase for told, phase in phases if told == node))
             assert seen == ["reserve", "ship", "load", "verify", "ready"]
@@ -123,7 +123,7 @@ def test_cancelling_while_weights_are_sent_frees_the_nodes(start: Start, big: Mo
             cancel.set()
 
     with open_cluster(local=start(1, link_limit=SLOW_LINK).agents, discovery=False) as cluster:
-        cluster.wait_ready(1, 10)
+        cluster.wait_ready(1, 30)
         with pytest.raises(Cancelled):
             deploy(cluster, compiled_for(cluster, big, "single"), progress=progress, cancel=cancel)
         assert all_free(cluster)
@@ -135,7 +135,7 @@ def test_a_node_that_vanishes_and_returns_gets_only_the_rest(start: Start, big: 
     told: list[DeployProgress] = []
 
     with open_cluster(local=agents.agents, discovery=False) as cluster:
-        cluster.wait_ready(1, 10)
+        cluster.wait_ready(1, 30)
 
         def restart() -> None:
             agents.kill(0)
@@ -165,7 +165,7 @@ def test_a_node_that_stays_away_ends_the_deployment_and_the_others_are_freed(
     agents = start(2, link_limit=SLOW_LINK)
     killed = threading.Event()
     with open_cluster(local=agents.agents, discovery=False) as cluster:
-        cluster.wait_ready(2, 10)
+        cluster.wait_ready(2, 30)
 
         def progress(told: DeployProgress) -> None:
             if told.sent_bytes > 0 and not killed.is_set():
@@ -175,7 +175,7 @@ def test_a_node_that_stays_away_ends_the_deployment_and_the_others_are_freed(
         with pytest.raises(NodeLostError, match="local-1 went away while weights were sent"):
             deploy(cluster, compiled_for(cluster, big, "replicate"), progress=progress)
         other = agents.agents[1].id
-        assert cluster.wait_until(lambda _: cluster.node(other).state is NodeState.READY, 5)
+        assert cluster.wait_until(lambda _: cluster.node(other).state is NodeState.READY, 30)
 
 
 class _Flaky:
@@ -209,7 +209,7 @@ def test_a_blob_with_a_wrong_hash_is_sent_again_once(two: Cluster, small: Model,
 def test_what_does_not_fit_is_refused_with_figures_and_nothing_is_held(start: Start, big: Model) -> None:
     agents = start(2, memory_limit=32 << 20)
     with open_cluster(local=agents.agents, discovery=False) as cluster:
-        cluster.wait_ready(2, 10)
+        cluster.wait_ready(2, 30)
         with pytest.raises(DoesNotFitError, match=r"local-\d.*MiB.*32\.0 MiB"):
             deploy(cluster, compiled_for(cluster, big, "replicate"))
         assert all_free(cluster)
@@ -225,7 +225,7 @@ def test_wrong_outputs_are_noticed_before_anything_runs(two: Cluster, small: Mod
 def test_a_lost_node_ends_infer_with_its_name(start: Start, small: Model) -> None:
     agents = start(2)
     with open_cluster(local=agents.agents, discovery=False) as cluster:
-        cluster.wait_ready(2, 10)
+        cluster.wait_ready(2, 30)
         with deploy(cluster, compiled_for(cluster, small, "pipeline")) as deployment:
             deployment.infer(small.random_feed(1))
             agents.kill(1)
@@ -239,19 +239,19 @@ def test_a_second_deployment_of_the_same_workstation_is_told_who_holds_the_nodes
         with open_cluster(discovery=False, name="lab-1") as second:
             for node in two.nodes():
                 second.add_known(node.id, node.host, node.control_port)
-            second.wait_until(lambda nodes: sum(n.state is NodeState.BUSY for n in nodes) == 2, 10)
+            second.wait_until(lambda nodes: sum(n.state is NodeState.BUSY for n in nodes) == 2, 30)
             with pytest.raises(NodeOwnedError, match="lab-1"):
                 deploy(second, compiled)
-        assert two.wait_until(lambda nodes: all(n.state is NodeState.BUSY for n in nodes), 3)
+        assert two.wait_until(lambda nodes: all(n.state is NodeState.BUSY for n in nodes), 30)
 
 
 def test_a_lost_node_cannot_be_deployed_to(start: Start, small: Model) -> None:
     agents = start(2)
     with open_cluster(local=agents.agents, discovery=False) as cluster:
-        cluster.wait_ready(2, 10)
+        cluster.wait_ready(2, 30)
         compiled = compiled_for(cluster, small, "replicate")
         agents.kill(0)
-        cluster.wait_until(lambda nodes: any(n.state is NodeState.LOST for n in nodes), 5)
+        cluster.wait_until(lambda nodes: any(n.state is NodeState.LOST for n in nodes), 30)
         with pytest.raises(NoNodesError, match=r"local-1.*is lost"):
             deploy(cluster, compiled)
 

@@ -28,7 +28,7 @@ def test_agents_end_with_their_context_and_their_folder_is_removed(
         agents.kill(0)
         assert not agents.alive(0)
         assert agents.alive(1)
-    _, alive = psutil.wait_procs(processes, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=30)
     assert not alive
     assert list(tmp_path.iterdir()) == []
     agents.close()
@@ -64,7 +64,7 @@ def test_each_agent_has_one_thread_and_its_own_core(start: Start) -> None:
 def test_limits_reach_the_agents(start: Start) -> None:
     agents = start(2, cpu_limits=[0.5], memory_limit=1 << 30, link_limit=100_000_000, names=["fast"])
     with open_cluster(local=agents.agents, discovery=False) as cluster:
-        infos = {node.name: node.info for node in cluster.wait_ready(2, 10)}
+        infos = {node.name: node.info for node in cluster.wait_ready(2, 30)}
     first, second = infos["fast"], infos["local-2"]
     assert first is not None
     assert second is not None

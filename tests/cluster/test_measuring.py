@@ -55,7 +55,7 @@ def agents(home: Path) -> Iterator[LocalAgents]:
 @pytest.fixture
 def cluster(agents: LocalAgents) -> Iterator[Cluster]:
     with open_cluster(local=agents.agents, discovery=False) as opened:
-        opened.wait_ready(2, 10)
+        opened.wait_ready(2, 30)
         yield opened
 
 
@@ -75,12 +75,12 @@ def first(agents: LocalAgents) -> First:
     events: list[ClusterEvent] = []
     shares: list[tuple[float, str]] = []
     with open_cluster(local=agents.agents, discovery=False, on_event=events.append) as cluster:
-        one, other = (node.id for node in cluster.wait_ready(2, 10))
+        one, other = (node.id for node in cluster.wait_ready(2, 30))
         outcome = cluster.measure([one, other], progress=lambda share, words: shares.append((share, words)))
         assert outcome.measurements == cluster.measurements
         assert cluster.measure([one, other]).measurements == outcome.measurements  # what is known is not measured again
-        assert cluster.wait_until(lambda nodes: all(node.speed is not None for node in nodes), 5)
-        cluster.wait_until(lambda _: MeasurementsChanged(outcome.measurements, {}) in events, 5)
+        assert cluster.wait_until(lambda nodes: all(node.speed is not None for node in nodes), 30)
+        cluster.wait_until(lambda _: MeasurementsChanged(outcome.measurements, {}) in events, 30)
     return First(outcome, (one, other), shares, events, MeasurementStore().load())
 
 
@@ -130,7 +130,7 @@ def test_a_node_that_became_slower_or_lost_memory_is_said(agents: LocalAgents, f
     MeasurementStore().add(Measurements({**first.kept.benchmarks, node: faster}))
     events: list[ClusterEvent] = []
     with open_cluster(local=agents.agents, discovery=False, on_event=events.append) as later:
-        later.wait_ready(2, 10)
+        later.wait_ready(2, 30)
         outcome = later.measure([node], links=False)
         slower, less = outcome.stale[node]
         assert "became slower" in slower
@@ -154,7 +154,7 @@ def test_throw_away_agents_do_what_others_of_their_kind_did(agents: LocalAgents,
     for earlier, is_adopted in ((first.kept.benchmarks, True), (faster, False)):
         MeasurementStore().add(Measurements(earlier))
         with open_cluster(local=agents.agents[:1], discovery=False) as later:
-            (node,) = later.wait_ready(1, 10)
+            (node,) = later.wait_ready(1, 30)
             found = later.measure([node.id], links=False).measurements.benchmarks[node.id]
             assert (found.when == kind.when) is is_adopted
 
@@ -174,7 +174,7 @@ def test_a_measurement_can_be_interrupted_at_any_time(cluster: Cluster, what: st
     stop.clear()
     with pytest.raises(Cancelled):
         measure_links(cluster, [node], interrupt, stop)
-    cluster.request(node, Ping()).result(5)
+    cluster.request(node, Ping()).result(30)
 
 
 def test_a_node_that_another_workstation_holds_is_said_to_be_busy(
@@ -185,15 +185,15 @@ def test_a_node_that_another_workstation_holds_is_said_to_be_busy(
     key_file = load_key_file(home / "config" / "shared.key")
     with Cluster(new_keys(), name="lab-2", discovery=False, key_file=key_file) as lab:
         lab.add_local(agent)
-        lab.wait_ready(1, 10)
-        lab.request(agent.id, Reserve("d", "lab-2", 1000)).result(5)
+        lab.wait_ready(1, 30)
+        lab.request(agent.id, Reserve("d", "lab-2", 1000)).result(30)
         outcome = cluster.measure([one.id, other.id], links=False)
         assert outcome.refused == {one.id: "local-1: This node is in use by lab-2."}
         assert set(outcome.measurements.benchmarks) >= {WORKSTATION, other.id}
         refused: dict[NodeId, str] = {}
         assert measure_links(cluster, [one.id], refused=refused) == {}
         assert refused == outcome.refused
-        lab.request(agent.id, Release("d")).result(5)
+        lab.request(agent.id, Release("d")).result(30)
     until(lambda: cluster.node(one.id).state is NodeState.READY)
 
 
@@ -209,7 +209,7 @@ def test_limited_links_are_as_fast_as_their_limit() -> None:
         start_local_agents(2, link_limit=LIMIT) as limited,
         open_cluster(local=limited.agents, discovery=False) as cluster,
     ):
-        one, other = (node.id for node in cluster.wait_ready(2, 10))
+        one, other = (node.id for node in cluster.wait_ready(2, 30))
         problems: list[str] = []
         links = measure_links(cluster, [one, other], problems=problems)
         assert problems == []
@@ -230,20 +230,20 @@ def test_new_nodes_are_measured_in_the_background_when_nothing_holds_them(agents
             changed.set()
 
     with open_cluster(local=agents.agents[:1], discovery=False, on_event=on_event) as cluster:
-        (one,) = (node.id for node in cluster.wait_ready(1, 10))
-        cluster.request(one, Reserve("d", "desk", 1000)).result(5)
-        cluster.wait_until(lambda nodes: any(node.state is NodeState.BUSY for node in nodes), 5)
+        (one,) = (node.id for node in cluster.wait_ready(1, 30))
+        cluster.request(one, Reserve("d", "desk", 1000)).result(30)
+        cluster.wait_until(lambda nodes: any(node.state is NodeState.BUSY for node in nodes), 30)
         cluster.measure_in_background()
         cluster.measure_in_background()
         assert not changed.wait(1.0)
         assert one not in cluster.measurements.benchmarks
-        cluster.request(one, Release("d")).result(5)
+        cluster.request(one, Release("d")).result(30)
         assert changed.wait(30)
         assert cluster.measurements.benchmarks.keys() >= {WORKSTATION, one}
 
 
 def test_closing_ends_what_is_measured_in_the_background(agents: LocalAgents, until: Until) -> None:
     with open_cluster(local=agents.agents, discovery=False, measure=True) as cluster:
-        cluster.wait_ready(2, 10)
+        cluster.wait_ready(2, 30)
         until(lambda: "measuring" in {thread.name for thread in threading.enumerate()})
     assert not any(thread.name == "measuring" and thread.is_alive() for thread in threading.enumerate())

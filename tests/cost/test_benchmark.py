@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 from msgspec.structs import replace
 
-from core.cost.benchmark import Mix, NodeBenchmark, free_memory, speed_for, stale_reasons
+from core.cost.benchmark import Mix, free_memory, speed_for, stale_reasons
 from core.cost.speed import (
     Kernel,
     convolution_kernel,
@@ -16,25 +16,11 @@ from core.cost.speed import (
 )
 from core.plan.form import NodeId
 from core.wire.messages import NodeInfo, Telemetry
+from tests.benchmarks import GIB, benchmark
 
-GIB = 1024**3
-
-HERE = NodeBenchmark(
-    when=1.0,
-    threads=1,
-    gemm_flops=100e9,
-    gemm_core_flops=100e9,
-    convolution_flops=80e9,
-    convolution_core_flops=80e9,
-    elementwise_bytes_per_s=20e9,
-    elementwise_core_bytes_per_s=20e9,
-    memory_bytes_per_s=10e9,
-    free_memory=8 * GIB,
-    engine="onnxruntime 1.31.0",
-)
-"""One thread."""
-FOUR_THREADS = replace(
-    HERE, threads=4, gemm_flops=400e9, convolution_flops=320e9, elementwise_bytes_per_s=25e9, free_memory=4 * GIB
+HERE = benchmark()
+FOUR_THREADS = benchmark(
+    threads=4, gemm_flops=400e9, convolution_flops=320e9, elementwise_bytes_per_s=25e9, free_memory=4 * GIB
 )
 
 

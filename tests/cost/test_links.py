@@ -9,10 +9,12 @@ from msgspec.structs import replace
 
 from core.cost.balance import balanced_cuts, estimated_profile
 from core.cost.dataflow import predict_outline
-from core.cost.exchange import MEASURED, all_reduce_seconds, link_cost
+from core.cost.exchange import MEASURED, LinkCost, all_reduce_seconds, link_cost, searched
 from core.cost.links import UNKNOWN, WORKSTATION, Line, Link, Links, Way, Ways
+from core.cost.messages import HOP_SECONDS, MessageCosts
 from core.cost.predict import predict
-from core.cost.simulation import CLIENT, Message, Network, Run, Station, latency, rate
+from core.cost.shared_cores import Station
+from core.cost.simulation import CLIENT, Message, Network, Run, latency, rate
 from core.cost.types import Machine, Profile
 from core.model.graph import Model
 from core.model.library import open_entry
@@ -182,6 +184,17 @@ class TestExchanges:
         assert cost.wire_byte_s == pytest.approx(8e-8)
         assert cost.hop_s == pytest.approx(1e-4 + 20e-6)
         assert all_reduce_seconds(1 << 20, 2, cost) > (1 << 20) * 8e-8
+
+    def test_messages_cost_what_was_measured_of_them(self) -> None:
+        measured = MessageCosts(2e-4, 3e-9, 1e-4, 5e-5)
+        assert link_cost((A, B), UNKNOWN, {}, measured) == LinkCost(2e-4, 3e-9, pytest.approx(1.5e-4))
+        far = link_cost((A, B), Links({(A, B): SLOW}), {}, measured)
+        assert (far.message_s, far.byte_s) == (2e-4, 3e-9)
+        assert far.hop_s == pytest.approx(1e-4 + 1e-4 - HOP_SECONDS + 5e-5)
+
+    def test_the_search_takes_no_message_to_be_cheaper_than_is_typical(self) -> None:
+        measured = MessageCosts(1e-5, 3e-9, 1e-6)
+        assert searched(measured) == MessageCosts(byte_s=3e-9)
 
     def test_ranks_on_two_machines_share_their_line(self) -> None:
         nodes = node_ids(8)

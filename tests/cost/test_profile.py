@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import core.cost.profile as measuring
-from core.cost.profile import profile_model
-from core.errors import Cancelled
+from core.cost.balance import estimated_profile
+from core.cost.clock import compute_clock
+from core.cost.profile import profile_model, segment_cuts
+from core.cost.segments import MOST_RUNS
+from core.errors import Cancelled, DoesNotFitError
 from core.model import reference
 from core.model.reader import open_model
 from core.model.session import start_session
+from tests.counting import Asked
 from tests.plan.models import chain, skipping
 
 
@@ -38,20 +41,22 @@ def test_the_total_is_the_time_of_the_whole_model() -> None:
     profile = profile_model(model, 64)
     session = start_session(model.ir, threads=1)
     feed = model.random_feed(64)
-    taken = []
+    clock, taken = compute_clock(1), []
     for _ in range(15):
-        begun = time.perf_counter()
+        begun = clock()
         session.run(None, feed)
-        taken.append(time.perf_counter() - begun)
+        taken.append(clock() - begun)
     assert 0.3 * min(taken) < profile.total_seconds < 3 * min(taken)
 
 
-def test_a_tiny_model_is_quick() -> None:
+def test_a_model_of_microseconds_is_not_cut_to_be_timed() -> None:
+    """One session for all of it, that runs no longer than the figure asks for."""
     model = skipping()
-    profile_model(model, 1)  # the runtime's base is measured once
-    begun = time.perf_counter()
-    profile_model(model, 2)
-    assert time.perf_counter() - begun < 1.0
+    guess = np.array(estimated_profile(model, 2).layer_seconds)
+    assert segment_cuts(model, 2, guess, 1e-5) == []
+    asked = Asked()
+    profile_model(model, 2, cancel=asked)
+    assert asked.count < 3 * MOST_RUNS, "it is asked before every run"
 
 
 def test_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +74,11 @@ def test_a_damaged_cache_is_measured_again(own_home: Path) -> None:
     (path,) = (own_home / "cache" / "profiles").iterdir()
     path.write_bytes(b"{")
     assert len(profile_model(model, 4).layer_seconds) == 4
+
+
+def test_a_batch_that_this_machine_has_no_memory_for_is_refused_before_it_is_made() -> None:
+    with pytest.raises(DoesNotFitError, match=r"cannot be timed in micro-batches of 9999999999: that takes .* free"):
+        profile_model(chain(2), 9_999_999_999)
 
 
 def test_it_can_be_stopped() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from core.cost.links import UNKNOWN, WORKSTATION, Line, Link, Links, Ways
 from core.cost.network import Flow, Traffic, network_of
 from core.cost.nodes import NodeCost, node_costs, share_cores
-from core.cost.simulation import CLIENT, Message, Network, Run, Station, latency, rate, rates
+from core.cost.shared_cores import Station
+from core.cost.simulation import CLIENT, Message, Network, Run, latency, rate, rates
 from core.cost.types import Machine
 from core.plan.form import NodeId
 from core.wire.pacing import BURST_SECONDS

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from core.cost.simulation import CLIENT, Message, Network, Run, Station, _Play, latency, rate
+from core.cost.shared_cores import Station
+from core.cost.simulation import CLIENT, Message, Network, Run, _Play, latency, rate
 
 OWN = Station()
 

@@ -37,7 +37,7 @@ def test_stages_are_those_of_the_chain(model: Model) -> None:
             assert load.compute_s == pytest.approx(found.seconds[stage])
             assert load.handling_s == pytest.approx(found.handling[stage])
             assert load.sent_bytes == found.sent[stage] + found.results[stage]
-            held = load.weight_bytes + load.repacked_bytes + load.activation_bytes
+            held = load.weight_bytes + load.activation_bytes
             assert held == pytest.approx(found.memory[stage], rel=0.01)
             cycle = NodeCost(1.0).cycle_seconds(load.compute_s, load.handling_s)
             assert cycle == pytest.approx(found.cycle_seconds(NodeCost(1.0))[stage])

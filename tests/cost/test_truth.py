@@ -13,7 +13,7 @@ from tests.bench.prediction_run import steady_rate
 
 def kept(strategy: str, predicted: float, measured: float, *, model: str = "m") -> Kept:
     def figures(throughput: float, memory: int) -> Figures:
-        return Figures(throughput, 1 / throughput, (Node(memory, 0.5),))
+        return Figures(throughput, 1 / throughput, 2 / throughput, (Node(memory, 0.5),))
 
     cell = Cell(model, 2, "loopback", strategy)
     return Kept(cell, 0.0, 1, None, figures(predicted, 100_000_000), figures(measured, 125_000_000))

@@ -10,6 +10,7 @@ import pytest
 from PySide6.QtGui import QColor
 from pytestqt.qtbot import QtBot
 
+from core.cluster.events import NodeChanged
 from core.cost.profile_marks import interrupted, marked
 from core.errors import Cancelled
 from core.plan.form import PlanRequest
@@ -18,7 +19,7 @@ from gui.improvements import Improvements
 from gui.pages.partition import PartitionPage
 from gui.widgets.cycle_bar import PARTS, Cycle, CycleBar, MeasuredCycle, cycle_words
 from gui.widgets.profile_banner import ProfileBanner
-from tests.gui.pages import report_nodes
+from tests.gui.pages import node_of, report_nodes
 
 Wait = Callable[..., None]
 
@@ -42,7 +43,7 @@ def test_the_best_change_is_a_button_that_can_be_undone(page: PartitionPage, bri
     advice = page._advice
     assert advice.isVisibleTo(page)
     assert "workshop" in advice.words.text(), "it runs all but one layer"
-    wait_for(lambda: not advice.buttons[0].isHidden(), 20)
+    wait_for(lambda: not advice.buttons[0].isHidden(), 30)
     best = advice.buttons[0]
     assert "%" in best.text() or "times" in best.text()
     slow = bridge.prediction
@@ -54,6 +55,34 @@ def test_the_best_change_is_a_button_that_can_be_undone(page: PartitionPage, bri
     page._undo.undo()
     assert bridge.request is not None
     assert bridge.request.cuts == (last,)
+
+
+def test_what_does_not_fit_is_deployed_only_by_who_insists(page: PartitionPage, bridge: Bridge, wait_for: Wait) -> None:
+    small, roomy = node_of("small-board", memory=30 << 20), node_of("workshop")
+    for node in (small, roomy):
+        bridge._on_event(NodeChanged(node))
+    bridge.openModel("digits-cnn")
+    wait_for(lambda: bridge.profile is not None and page._plans.layers, 40)
+    page.choose(PlanRequest("replicate", (small.id, roomy.id), 8))
+    wait_for(lambda: page._improvements.found, 30)
+    refused: list[str] = []
+    bridge.errorRaised.connect(lambda title, _words, _hint: refused.append(title))
+    page._deploy.click()
+    banner = page._misses
+    assert not banner.isHidden()
+    assert banner.says("small-board would need ")
+    assert refused == [], "nothing was tried"
+    assert banner.says(" Nearest to it: ")
+    assert banner.says("fits, with ")
+    assert not banner.instead.isHidden()
+    banner.anyway.click()
+    assert banner.isHidden()
+    assert refused == ["Nothing to deploy"], "there is no cluster here, which is told only now"
+    page._deploy.click()
+    banner.instead.click()
+    assert banner.isHidden()
+    assert bridge.request is not None
+    assert bridge.request.nodes == (roomy.id,)
 
 
 def test_what_is_asked_anew_cancels_and_drops_what_was_asked_before(
@@ -71,7 +100,7 @@ def test_what_is_asked_anew_cancels_and_drops_what_was_asked_before(
     told: list[object] = []
     improvements.changed.connect(lambda: told.append(improvements.found))
     improvements.ask(asked)
-    wait_for(lambda: improvements._cancel is not None, 10)
+    wait_for(lambda: improvements._cancel is not None, 30)
     first = improvements._cancel
     assert first is not None
     other = PlanRequest("pipeline", nodes, 8, (2,))
@@ -79,7 +108,7 @@ def test_what_is_asked_anew_cancels_and_drops_what_was_asked_before(
     assert prediction is not None
     improvements.ask(msgspec.structs.replace(asked, request=other, prediction=prediction))
     assert first.is_set(), "the first is told to give up"
-    wait_for(lambda: improvements.found is not None, 10)
+    wait_for(lambda: improvements.found is not None, 30)
     assert len(told) == 1, "what the first found is dropped"
     improvements.ask(None)
     assert improvements.found is None
@@ -130,7 +159,7 @@ def test_a_profile_broken_off_by_closing_the_panel_is_offered_again(
     marker._path.write_bytes(msgspec.json.encode({**mark, "process": 2**22 - 3, "share": 0.4}))
 
     bridge.openModel("digits-mlp")
-    wait_for(lambda: bridge.profile_mark is not None, 20)
+    wait_for(lambda: bridge.profile_mark is not None, 30)
     banner = page.findChild(ProfileBanner)
     assert banner is not None
     assert banner.isVisibleTo(page)
@@ -146,7 +175,7 @@ def test_a_profile_broken_off_by_closing_the_panel_is_offered_again(
 def test_timing_can_be_cancelled_and_measured_again(page: PartitionPage, bridge: Bridge, wait_for: Wait) -> None:
     report_nodes(bridge, "workshop")
     bridge.openModel("digits-cnn")
-    wait_for(lambda: bridge.profiling, 20)
+    wait_for(lambda: bridge.profiling, 30)
     bridge.cancelProfile()
     banner = page.findChild(ProfileBanner)
     assert banner is not None

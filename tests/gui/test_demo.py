@@ -37,10 +37,8 @@ def panel(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_the_demo_takes_a_picture_of_every_page_and_reports_the_run(tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    started = time.monotonic()
     done = panel("--demo", "--nodes", "2", "--seconds", "4", "--screenshots", str(tmp_path), "--result", str(result))
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 60
     for number, name in enumerate(PAGE_NAMES, start=1):
         picture = QImage(str(tmp_path / f"{number:02d}-{name}.png"))
         assert (picture.width(), picture.height()) == (1440, 900), name
@@ -79,7 +77,7 @@ def test_a_panel_that_is_told_to_end_takes_its_agents_with_it() -> None:
         try:
             agents = wait_for_agents(process.pid, 2)
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(40)
         finally:
             process.kill()
     assert process.returncode == 0
@@ -89,7 +87,7 @@ def test_a_panel_that_is_told_to_end_takes_its_agents_with_it() -> None:
 def wait_for_agents(pid: int, count: int) -> list[psutil.Process]:
     """The agents among the children of a process, once there are ``count``."""
     panel_process = psutil.Process(pid)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         agents = [child for child in panel_process.children() if "agent" in child.cmdline()]
         if len(agents) >= count:

@@ -18,7 +18,7 @@ from gui.widgets.comparison import facts
 from gui.widgets.dialogs import split_address
 from gui.widgets.imbalance import imbalance
 from gui.widgets.series import Ring, binary_ceiling, bit_ceiling, nice_ceiling
-from gui.widgets.topology import Ways, line_width, place_cards, ways
+from gui.widgets.topology_model import Ways, line_width, place_cards, ways
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,19 @@ from pytestqt.qtbot import QtBot
 
 from core.cluster.events import MeasurementsChanged, NodeChanged, TelemetryArrived
 from core.cluster.measured import Measurements
-from core.cost.benchmark import NodeBenchmark
 from core.plan.form import NodeId
 from gui.bridge import Bridge
 from gui.main_window import MainWindow
 from gui.pages.nodes import NodesPage
 from gui.widgets.node_table import LINK, REASON, RTT, SPEED
-from tests.gui.pages import GIB, node_of, report_nodes
+from tests.benchmarks import GIB, benchmark
+from tests.gui.pages import node_of, report_nodes
 from tests.run.test_observing import telemetry
 
 Wait = Callable[..., None]
+
+BENCHMARK = benchmark(engine="onnxruntime", free_memory=4 * GIB)
+"""Of a node as these tests report them."""
 
 
 def test_a_measurement_is_cancelled_then_done_and_shown(window: MainWindow, wait_for: Wait) -> None:
@@ -33,14 +36,17 @@ def test_a_measurement_is_cancelled_then_done_and_shown(window: MainWindow, wait
     assert not page._measured.isHidden()
     assert not page._measure_button.isEnabled()
     page._measured.cancel.click()
-    wait_for(lambda: ended, 20)
+    wait_for(lambda: ended, 30)
     assert ended == [None]
     assert not bridge.measuring
 
     bridge.measureNodes()
     wait_for(lambda: len(ended) == 2, 60)
     assert ended[1] is not None
-    assert page._measured.isHidden(), page._measured.accessibleName()
+    said = page._measured.accessibleName()
+    disturbed = "other programs" in said  # by what else runs here: what messages cost is not told then
+    assert page._measured.isHidden() or disturbed, said
+    assert (bridge.costs.messages is None) == disturbed
     own = [node for node in bridge.nodes if bridge.is_local(node.id)]  # others may be seen on this network
     model = page._table.model()
     for row in (page._table.nodes.row_of(node.id) for node in own):
@@ -52,24 +58,8 @@ def test_a_measurement_is_cancelled_then_done_and_shown(window: MainWindow, wait
     assert "Matrix products" in names
     assert "This workstation" in names
     assert own[1].name in names, "the link to the other node"
-    words = [link.text for link in page._topology._links(page._topology._cards())]
+    words = [link.text for link in page._topology.scene.links(page._topology.size())]
     assert sum("bit/s" in text for text in words) == 3, words
-
-
-def benchmark(*, free: int = 4 * GIB) -> NodeBenchmark:
-    return NodeBenchmark(
-        when=1.0,
-        threads=1,
-        gemm_flops=1e10,
-        gemm_core_flops=1e10,
-        convolution_flops=1e10,
-        convolution_core_flops=1e10,
-        elementwise_bytes_per_s=1e10,
-        elementwise_core_bytes_per_s=1e10,
-        memory_bytes_per_s=1e10,
-        free_memory=free,
-        engine="onnxruntime",
-    )
 
 
 @pytest.fixture
@@ -82,7 +72,7 @@ def page(qtbot: QtBot, bridge: Bridge) -> NodesPage:
 
 def test_a_node_that_became_slower_is_told_and_offered_to_be_measured(page: NodesPage, bridge: Bridge) -> None:
     one, other = report_nodes(bridge, "workshop", "fast-one")
-    known = Measurements({NodeId(""): benchmark(), one: benchmark(), other: benchmark()})
+    known = Measurements({NodeId(""): BENCHMARK, one: BENCHMARK, other: BENCHMARK})
     bridge._on_event(MeasurementsChanged(known, {}))
     assert page._measured.isHidden()
     assert bridge.speeds[one] == pytest.approx(1.0), "as its benchmark says"
@@ -102,7 +92,7 @@ def test_a_node_that_became_slower_is_told_and_offered_to_be_measured(page: Node
 
 def test_a_node_that_lost_memory_is_told(page: NodesPage, bridge: Bridge) -> None:
     (node,) = report_nodes(bridge, "workshop")
-    bridge._on_event(MeasurementsChanged(Measurements({NodeId(""): benchmark(), node: benchmark()}), {}))
+    bridge._on_event(MeasurementsChanged(Measurements({NodeId(""): BENCHMARK, node: BENCHMARK}), {}))
     bridge._on_event(TelemetryArrived(node, telemetry(1.0, {}, [], deployment="")))  # almost all of it is in use
     bridge._look_for_stale()
     assert "workshop lost memory" in page._measured.accessibleName()
@@ -116,7 +106,7 @@ def test_links_and_speeds_follow_the_measurements(bridge: Bridge) -> None:
     for one in (node, limited):
         bridge._on_event(NodeChanged(one))
     assert bridge.speed_of(limited.id) == pytest.approx(1.4), "the quick way, until there is a benchmark"
-    known = Measurements({NodeId(""): benchmark(), limited.id: benchmark()})
+    known = Measurements({NodeId(""): BENCHMARK, limited.id: BENCHMARK})
     bridge._on_event(MeasurementsChanged(known, {}))
     assert bridge.speed_of(limited.id) == pytest.approx(1.0)
     assert bridge.speed_of(node.id) == pytest.approx(1.0)

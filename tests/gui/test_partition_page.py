@@ -14,11 +14,11 @@ from core.cluster.node import NodeState
 from core.cost.types import NodePrediction, Prediction
 from core.plan.form import NodeId, PlanRequest
 from core.run.report import Latency, RunReport
-from gui import partition_view as view
+from gui import partition_cards
 from gui.bridge import Bridge
 from gui.pages.partition import NO_MODEL, NO_NODES, READY, PartitionPage
 from gui.partition_state import PIPELINE, QUICK, REPLICATE, SINGLE, PartitionState
-from gui.widgets.ribbon import NODE_MIME
+from gui.widgets.node_ribbon import NODE_MIME
 from tests.gui.pages import GIB, node_of, report_nodes
 
 Wait = Callable[..., None]
@@ -114,14 +114,14 @@ def test_without_a_model_or_nodes_the_page_says_what_to_do(
 def test_cards_predict_every_strategy_and_mark_one(ready: PartitionPage) -> None:
     figures = {name: ready._cards[name]._throughput.text() for name in QUICK}
     assert all(any(c.isdigit() for c in text) for text in figures.values()), figures
-    assert [card._best.isHidden() for card in ready._cards.values()].count(False) == 1
+    assert [bool(card.best) for card in ready._cards.values()].count(True) == 1
     assert ready._cards[SINGLE]._verdict.text() == "On fast-one."
 
 
 def test_slower_than_one_node_is_said_in_words(bridge: Bridge) -> None:
     ids = report_nodes(bridge, "workshop", "fast-one")
     request = PlanRequest(PIPELINE, tuple(ids), 1, (3,))
-    figures = view.card_figures(bridge, PIPELINE, request, prediction(50, 80, *ids), best=False)
+    figures = partition_cards.card_figures(bridge, PIPELINE, request, prediction(50, 80, *ids), best=False)
     assert figures.kind == "warn"
     assert figures.verdict.startswith("Slower than workshop alone, which does 80")
 
@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_said_with_figures(bridge: Bridge) -> None:
     small = node_of("small-board", memory=GIB // 2)
     bridge._on_event(NodeChanged(small))
     request = PlanRequest(SINGLE, (small.id,), 1)
-    figures = view.card_figures(bridge, SINGLE, request, prediction(50, 50, small.id), best=False)
+    figures = partition_cards.card_figures(bridge, SINGLE, request, prediction(50, 50, small.id), best=False)
     assert figures.kind == "bad"
     assert figures.verdict == "Does not fit: small-board needs 1.0 GiB and may use 512 MiB."
 
@@ -250,9 +250,9 @@ def test_the_bottleneck_is_marked(ready: PartitionPage, bridge: Bridge) -> None:
 
 def test_another_micro_batch_is_timed_again(ready: PartitionPage, bridge: Bridge, wait_for: Wait) -> None:
     ready._items.setValue(2)
-    assert "multiply-adds" in ready._scale_words.text()
+    assert "multiply-adds" in ready._layers.hint.text()
     wait_for(lambda: bridge.profile is not None and bridge.profile.batch == 2, 60)
-    wait_for(lambda: "measured" in ready._scale_words.text())
+    wait_for(lambda: "measured" in ready._layers.hint.text())
     assert bridge.request is not None
     assert bridge.request.micro_batch == 2
 

@@ -130,12 +130,12 @@ def test_a_layer_is_kept_on_its_node(
     pull(qtbot, ribbon, ribbon.handle_position(0), ribbon.point_at(8) + QPoint(0, 20))
     said = QToolTip.text()
     assert ribbon.cuts == (6, 9), "no further than the layer that is kept"
-    assert f"{page._plans.layers[6].name} is kept on fast-one" in page._refusal.text()
+    assert f"{page._plans.layers[6].name} is kept on fast-one" in page._layers.refusal.text()
     assert "is kept on fast-one" in said
     assert ribbon.cursor().shape() == Qt.CursorShape.ForbiddenCursor
     qtbot.mouseRelease(ribbon, LEFT, pos=ribbon.point_at(8))
     page._edits.pin(2, SMALL)
-    assert "which then comes first" in page._refusal.text()
+    assert "which then comes first" in page._layers.refusal.text()
     assert bridge.request.pins == ((6, FAST),)
     page._edits.pin(8, SMALL)
     assert bridge.request.cuts == (6, 8), "a cut set by hand moves as little as a pin asks for"
@@ -173,7 +173,7 @@ def test_a_double_click_has_only_that_cut_placed(
     ribbon.setFocus()
     ribbon._on_layers = False
     qtbot.keyClick(ribbon, Qt.Key.Key_Return)
-    wait_for(lambda: "where the planner would put it" in page._refusal.text())
+    wait_for(lambda: "where the planner would put it" in page._layers.refusal.text())
     assert ribbon.cuts == placed
     page._undo.undo()
     assert ribbon.cuts == (layers - 4, layers - 3)
@@ -203,7 +203,7 @@ def test_everything_by_keyboard(qtbot: QtBot, opened: Callable[..., PartitionPag
     qtbot.keyClick(ribbon, Qt.Key.Key_Delete)
     qtbot.keyClick(ribbon, Qt.Key.Key_Delete)
     assert len(nodes_of(bridge)) == 1
-    assert "a plan needs one" in page._refusal.text()
+    assert "a plan needs one" in page._layers.refusal.text()
     page._budget.cells(FAST).use.click()
     assert FAST in nodes_of(bridge), "its row brings a node back"
     for _ in range(3):
@@ -223,7 +223,7 @@ def test_other_strategies_say_why_a_layer_cannot_be_kept(opened: Callable[..., P
     menu = page._edits.menu(Spot(layer=2, node=FAST))
     assert not texts(menu)["Leave fast-one out\tDel"]
     page._edits.leave_out(FAST)
-    assert "choose another in its row" in page._refusal.text()
+    assert "choose another in its row" in page._layers.refusal.text()
 
 
 # ---------------------------------------------------------------- shares
@@ -253,7 +253,7 @@ def test_the_edge_between_two_nodes_is_dragged(
     wait_for(lambda: not ribbon.figure.startswith("≈") and "items/s" in ribbon.figure)
     assert ribbon.gesturing, "where the mouse rests the exact figure comes, with the button still down"
     move(start + QPoint(0, 3 * round(height)))
-    assert "would have less than 1 % of the work" in page._refusal.text()
+    assert "would have less than 1 % of the work" in page._layers.refusal.text()
     assert "would have less than 1 % of the work" in QToolTip.text()
     assert ribbon.cursor().shape() == Qt.CursorShape.ForbiddenCursor
     assert ribbon.percents[FAST] == 1
@@ -341,4 +341,4 @@ def test_groups_of_a_nesting_share_each_on_its_own(
     page._edit(page._state.with_nesting("replicate(2) > tensor(2) @ workshop, fast-one, small-board, spare"), "")
     settle(page, wait_for)
     page._edits.put(WORKSHOP, FAST)
-    assert "names its nodes" in page._refusal.text()
+    assert "names its nodes" in page._layers.refusal.text()

@@ -10,7 +10,7 @@ import numpy as np
 
 from core.run.source import Batch, Source
 from gui.run_feed import ALL_UP_TO, KEPT_BYTES, PatientSource, ResultFeed, as_pixels, results_of
-from gui.work import Result
+from gui.work.running import Result
 
 
 class Counting(Source):
@@ -48,11 +48,11 @@ def test_large_sources_are_read_again() -> None:
 
 
 def test_a_source_goes_on_until_its_time_is_up() -> None:
-    patient = PatientSource(Counting(), 1, 0.05, threading.Event())
+    patient = PatientSource(Counting(), 1, 0.2, threading.Event())
     assert patient.items == 0
     started = time.monotonic()
     assert sum(1 for _ in patient.batches(4)) > 2
-    assert 0.05 <= time.monotonic() - started < 1.0
+    assert time.monotonic() - started >= 0.2
 
 
 def test_draining_ends_after_the_batch_at_hand() -> None:

@@ -25,7 +25,7 @@ from gui.results_view import expected_label, read_result
 from gui.widgets.processing_editor import ProcessingEditor, number_text, parse_numbers, summary
 from gui.widgets.results import KEPT, ResultsGrid, to_pixmap
 from gui.widgets.run_input import RunInput
-from gui.work import Result
+from gui.work.running import Result
 
 Wait = Callable[..., None]
 DIGITS = tuple("0123456789")
@@ -92,11 +92,11 @@ def test_bursts_are_shown_together_and_only_the_newest_are_kept(qtbot: QtBot, gr
     for start in range(0, 1000, 10):
         grid.results.add([top_three(i) for i in range(start, start + 10)])
     assert grid.results.rowCount() == 0
-    qtbot.waitUntil(lambda: grid.results.rowCount() == KEPT, timeout=2000)
+    qtbot.waitUntil(lambda: grid.results.rowCount() == KEPT, timeout=20_000)
     assert len(flushes) == 1
     assert grid.results.results[0].item.index == 999
     grid.results.add([top_three(1000)])
-    qtbot.waitUntil(lambda: len(flushes) == 2, timeout=2000)
+    qtbot.waitUntil(lambda: len(flushes) == 2, timeout=20_000)
     assert grid.results.rowCount() == KEPT
     assert grid.results.results[0].item.index == 1000
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, QRect, Qt
+from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from core.cluster.events import NodeChanged
@@ -95,6 +96,17 @@ def aim_for(page: PartitionPage, kind: str, bound_ms: int = 500) -> None:
     bar.kind.activated.emit(bar.kind.currentIndex())
 
 
+def rect_of(page: PartitionPage, part: QWidget) -> QRect:
+    return QRect(part.mapTo(page, QPoint(0, 0)), part.size())
+
+
+def is_placed(page: PartitionPage, *, beside: bool) -> bool:
+    """Whether all plans are shown right of the cards, or else below the nodes."""
+    parts = (page._chooser.grid, page._chooser._frame, page._budget)
+    cards, plans, nodes = (rect_of(page, part) for part in parts)
+    return plans.left() > cards.right() if beside else plans.top() > nodes.bottom()
+
+
 def choice(chooser: StrategyChooser):  # type: ignore[no-untyped-def] # core.plan.auto is slow to import
     assert chooser.candidates.answer is not None
     assert chooser.candidates.answer.choice is not None
@@ -114,7 +126,7 @@ def test_cards_lie_in_the_order_of_the_aim_with_the_scatter_beside_or_below(
         assert SINGLE in order
         assert sorted(order) == sorted(STRATEGIES)
         assert order == list(ranked(STRATEGIES, predictions, (), aim).order)
-        marked = [name for name, card in chooser.cards.items() if not card._best.isHidden()]
+        marked = [name for name, card in chooser.cards.items() if card.best]
         assert marked == order[:1]
         ready.grab()
         places = [(card.y(), card.x()) for card in chooser.grid.cards]
@@ -131,11 +143,10 @@ def test_cards_lie_in_the_order_of_the_aim_with_the_scatter_beside_or_below(
     assert other._chooser.aim_bar.aim == Aim(BOUNDED, 1234), "it is remembered"
 
     frame, grid = chooser._frame, chooser.grid
-    for width, beside in ((1080, True), (1500, True), (760, False)):
-        ready.resize(width, 900)
-        wait_for(lambda beside=beside: (frame.geometry().left() > grid.geometry().right()) == beside)
-        assert beside or frame.geometry().top() > grid.geometry().bottom()
-        assert not frame.geometry().intersects(grid.geometry())
+    for width, height, beside in ((1080, 1100, True), (1500, 1100, True), (760, 1100, False), (1500, 860, False)):
+        ready.resize(width, height)
+        wait_for(lambda beside=beside: chooser.is_beside == beside and is_placed(ready, beside=beside))
+        assert not rect_of(ready, frame).intersects(rect_of(ready, grid))
 
 
 def test_any_plan_of_the_scatter_can_be_taken_and_undone(qtbot: QtBot, ready: PartitionPage, bridge: Bridge) -> None:
@@ -260,7 +271,7 @@ def test_plans_are_weighed_anew_when_what_they_rest_on_changes_until_nothing_fit
     assert chooser.plot.spots, "the cards' own plans stay, marked as too large"
     assert not any(spot.fits for spot in chooser.plot.spots)
     assert chooser.plot.front == ()
-    assert [card for card in chooser.cards.values() if not card._best.isHidden()] == []
+    assert [card for card in chooser.cards.values() if card.best] == []
 
 
 def test_a_bound_that_nothing_keeps_is_said_in_words(ready: PartitionPage, wait_for: Wait) -> None:

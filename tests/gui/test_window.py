@@ -12,7 +12,6 @@ from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QLineEdit, 
 
 from core.plan.form import NodeId
 from core.run.report import Latency, NodeUse, RunReport
-from gui import work
 from gui.bridge import Bridge
 from gui.inspector import Inspection
 from gui.main_window import PAGE_NAMES, MainWindow
@@ -20,6 +19,7 @@ from gui.theme import Mode, Theme
 from gui.widgets.basics import EmptyState
 from gui.widgets.dialogs import AddressDialog, PairDialog
 from gui.widgets.doctor import DoctorDialog
+from gui.work import running
 
 Wait = Callable[..., None]
 
@@ -104,7 +104,7 @@ def test_a_model_that_cannot_be_opened_is_told_in_words(window: MainWindow, wait
     failures: list[str] = []
     window.bridge.modelFailed.connect(failures.append)
     window.bridge.openModel("no-such-model")
-    wait_for(lambda: failures, 20)
+    wait_for(lambda: failures, 30)
     assert "no-such-model" in failures[0]
     assert window._problem.isVisible()
 
@@ -155,10 +155,10 @@ def test_runs_are_listed_compared_exported_and_deleted(window: MainWindow, wait_
     table, shown = page._table, lambda: page._shown  # type: ignore[attr-defined]
     window.show_page("history")
     now = time.time()
-    work.save_run(report("replicate", 200.0, now - 60))
+    running.save_run(report("replicate", 200.0, now - 60))
     page.reload()  # type: ignore[attr-defined]
     wait_for(lambda: len(shown()) == 1)
-    work.save_run(report("pipeline", 300.0, now))
+    running.save_run(report("pipeline", 300.0, now))
     window.bridge.historyChanged.emit()
     wait_for(lambda: len(shown()) == 2)
     assert table.runs.rowCount() == 2

@@ -153,6 +153,22 @@ def test_sizes_that_hang_on_the_data_vary(tmp_path: Path) -> None:
     assert not model.batchable
 
 
+def test_sizes_that_are_sent_as_values_vary(tmp_path: Path) -> None:
+    """Lengths, or the size of the picture wanted: a part of the model must take whatever comes of them."""
+    nodes = [
+        helper.make_node("Add", ["size", "one"], ["more"]),
+        helper.make_node("Tile", ["x", "more"], ["h"]),
+        helper.make_node("Relu", ["h"], ["y"]),
+        helper.make_node("Shape", ["x"], ["own"]),
+        helper.make_node("Reshape", ["x", "own"], ["z"]),
+    ]
+    inputs = [tensor("x", [1, 4]), tensor("size", [2], INT64)]
+    outputs = [tensor("y", [None, None]), tensor("z", [1, 4])]
+    model = opened(write(tmp_path, nodes, inputs, outputs, [constant("one", [1, 1])]))
+    assert model.varying("h") == model.varying("y") == (None, None)
+    assert model.varying("z") == (1, 4)
+
+
 @pytest.mark.parametrize(
     ("dim", "size"),
     [

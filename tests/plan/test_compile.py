@@ -382,7 +382,7 @@ def test_blobs_answer_for_what_they_do_not_hold() -> None:
         blobs.read(sha, blobs.nbytes(sha) + 1)
 
 
-def test_weights_of_convolutions_are_counted_twice() -> None:
+def test_weights_of_convolutions_are_held_twice_while_they_are_loaded() -> None:
     model, _ = resolve_model("digits-cnn")
     (shard,) = compile_plan(model, request("single", 1)).plan.shards
     convolved = sum(weight.nbytes for weight in shard.weights if len(weight.shape) == 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -22,8 +22,9 @@ from core.model.library import open_entry
 from core.plan.auto_types import Candidate, Objective, Question
 from core.plan.change_words import layer_words
 from core.plan.compile import outline_plan
-from core.plan.form import NodeId, PlanRequest
-from core.plan.improving import best_change, best_changes, bottleneck_words, sent_by
+from core.plan.form import NodeId, PlanRequest, ShardId
+from core.plan.improving import Timed, best_change, best_changes, bottleneck_words, sent_by
+from core.plan.outline import Outline
 
 IDS = tuple(NodeId(letter * 40) for letter in "ABCD")
 NAMES = dict(zip(IDS, ("pi-1", "pi-2", "pi-3", "pi-4"), strict=True))
@@ -132,7 +133,7 @@ def test_no_single_cut_moved_is_better(
                 best = max(best, foretold(question, replace(request, cuts=tuple(moved))).throughput)
             except PlanError:
                 continue
-    changes = best_changes(question, request, prediction=now)
+    changes = best_changes(question, request)
     reached = max((change.prediction.throughput for change in changes), default=now.throughput)
     assert reached >= 0.96 * best  # of changes about as good the smallest one is taken
 
@@ -153,7 +154,7 @@ def test_what_is_promised_is_predicted_and_fits(model: Model, profile: Profile, 
     )
     now = foretold(question, request)
     fits = keeps(question, now)
-    for change in best_changes(question, request, prediction=now):
+    for change in best_changes(question, request):
         assert change.prediction == foretold(question, change.request)
         assert keeps(question, change.prediction)
         assert change.gain >= 0.01 or not fits
@@ -300,6 +301,50 @@ def test_words_name_modules_where_that_is_clear(model: Model) -> None:
         for layer, group in zip(layers, ["a/a.0", "a/a.0", "a/a.1/mlp", "b/b.0/mlp", "b/b.0/mlp"], strict=False)
     ]
     assert [layer_words(named, place) for place in range(1, 5)] == [layers[1].name, "a.1", "b", layers[4].name]
+
+
+# ---------------------------------------------------------------- shards that were timed
+
+
+def taking(seconds: Callable[[int], float], asked: list[int] | None = None) -> Timed:
+    """Shards take ``seconds``, by the number of their layers."""
+
+    def timed(found: Outline) -> dict[ShardId, float]:
+        if asked is not None:
+            asked.append(len(found.parts))
+        return {part.id: seconds(len(part.work)) for part in found.parts}
+
+    return timed
+
+
+def test_both_sides_are_told_by_what_their_shards_take(model: Model, profile: Profile) -> None:
+    question, request = ask(model, profile, nodes=IDS[:2]), pipeline(2)
+    promised = best_change(question, request)
+    assert promised is not None
+    change = best_change(question, request, timed=taking(lambda layers: 0.1 + 0.01 * layers))
+    assert change is not None
+    assert change.request == promised.request
+    assert change.gain == pytest.approx(0.2 / 0.16 - 1, abs=0.02)
+    assert change.words.endswith(f": + {100 * change.gain:.0f} %")
+    found = outline_plan(model, change.request)
+    told = predict_outline(
+        profile, found, model, EQUAL, shard_seconds={part.id: 0.1 + 0.01 * len(part.work) for part in found.parts}
+    )
+    assert change.prediction == told
+
+
+def test_a_promise_that_timed_shards_do_not_keep_is_not_made(model: Model, profile: Profile) -> None:
+    question = ask(model, profile, nodes=IDS[:2])
+    asked: list[int] = []
+    assert (
+        best_changes(question, pipeline(2), timed=taking(lambda layers: 0.05, asked))[0].request.strategy != "pipeline"
+    )
+    assert 2 <= len(asked) <= 8
+
+
+def test_where_shards_cannot_be_timed_the_profile_tells_both_sides(model: Model, profile: Profile) -> None:
+    question = ask(model, profile, nodes=IDS[:2])
+    assert best_changes(question, pipeline(2), timed=lambda _: {}) == best_changes(question, pipeline(2))
 
 
 # ---------------------------------------------------------------- the bottleneck

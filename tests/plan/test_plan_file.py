@@ -16,6 +16,7 @@ from core.model.graph import Model
 from core.model.library import open_entry
 from core.model.processing import apply_processing, default_processing
 from core.plan.form import NodeId, PlanRequest
+from core.plan.pins import check_pins
 from core.plan.plan_file import PlanFile, decode_plan_file, encode_plan_file, plan_file_of
 from core.plan.plan_fit import fit_model, fit_nodes, fit_to
 from core.plan.strategy_text import KINDS
@@ -99,6 +100,12 @@ def test_what_is_saved_is_read_back(model: Model, request: PlanRequest) -> None:
         assert read.shares == pytest.approx(request.shares, rel=1e-12)
         read = msgspec.structs.replace(read, shares=request.shares)
     assert read == file
+    try:
+        check_pins(model, request)
+    except PlanError:
+        with pytest.raises(PlanError, match="pin"):
+            fit_to(read, model, OWN)
+        return
     fit = fit_to(read, model, OWN)
     assert fit.request == request
     assert fit.words == ()

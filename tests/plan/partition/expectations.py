@@ -11,7 +11,7 @@ RECURRENT = r"^Nothing of this model can be divided .* \((RNN|LSTM)\): it "
 NOTHING = r"^Nothing of this model can be divided"
 IDLE = r"ank \d would have nothing to do"
 """There is less to share than nodes."""
-TOO_FEW = r"^Input '.*' has 1 rows, which 2 nodes cannot share"
+TOO_FEW = r"^Input '.*' has 1 row, which 2 nodes cannot share"
 ONE_ITEM = r"^A micro-batch of 1 item cannot be shared by 2 nodes"
 """The batch is not axis 0 where the model is cut."""
 

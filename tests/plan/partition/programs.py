@@ -20,7 +20,7 @@ from core.plan.layouts import Group, Layout, Partial, Replicated
 from core.plan.overlaps import overlaps
 from core.plan.program import Constant, Op, Program, TensorType
 from core.plan.rank_program import hanging_on_constants
-from core.plan.search import Found, Step, search
+from core.plan.search import Found, Problem, Step, search
 from core.plan.strategy_text import SPATIAL, TENSOR
 from tests.plan.partition.joined import Array, part_of, run_group, run_joined
 
@@ -93,16 +93,17 @@ class Played:
         costs = seconds or {}
         self.whole = whole
         self.group = group
-        self.found: Found = search(
-            whole,
-            shares,
-            group,
-            lambda op: costs.get(op.outputs[0], 1e-3 if op.type in HEAVY else 1e-6),
-            aim,
-            link,
-            reach,
-            OPSETS[""],
+        asked = Problem(
+            program=whole,
+            speeds=shares,
+            group=group,
+            seconds=lambda op: costs.get(op.outputs[0], 1e-3 if op.type in HEAVY else 1e-6),
+            aim=aim,
+            link=link,
+            overlaps=reach,
+            opset=OPSETS[""],
         )
+        self.found: Found = search(asked)
         self.divided: GroupProgram = divide(whole, group, self.found, link, OPSETS[""], added_outside)
         self._check(feed)
 

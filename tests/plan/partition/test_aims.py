@@ -90,6 +90,12 @@ def test_caches_of_past_positions_are_no_images() -> None:
     assert aim.word == "positions"
 
 
+def test_patches_that_are_cut_by_shape_alone_stay_whole() -> None:
+    """As PixelUnshuffle is exported: two rows and two columns of the image become channels."""
+    whole = program([node("Reshape", "x to", "y")], IMAGE, "y", {"to": np.array([2, 3, 4, 2, 5, 2])})
+    assert aim_of(SPATIAL, whole, Group((0.6, 0.4)), {}).inputs == {"x": (Split(2, (((0, 4),), ((4, 8),))),)}
+
+
 def test_items_are_shared_by_inputs_that_have_them() -> None:
     feed = {"x": floats(6, 4), "y": floats(6), "table": floats(3, 4)}
     aim = aim_of(REPLICATE, reads(feed), Group((2 / 3, 1 / 3)), {})
@@ -103,6 +109,7 @@ def test_items_are_shared_by_inputs_that_have_them() -> None:
     [
         (SPATIAL, {"x": floats(1, 9)}, 2, "No input has rows of an image or positions of a sequence", "tensor"),
         (SPATIAL, {"x": floats(1, 3, 3, 8)}, 4, "'x' has 3 rows, which 4 nodes cannot share", "fewer nodes"),
+        (SPATIAL, {"x[1:0-3]/from1": floats(1, 3, 1, 8)}, 2, "'x' has 1 row, which 2 nodes", "fewer nodes"),
         (REPLICATE, {"x": floats(1, 9)}, 2, "A micro-batch of 1 item cannot be shared by 2 nodes", "--batch"),
         (REPLICATE, {"x": floats(3, 9)}, 4, "A micro-batch of 3 items cannot be shared by 4 nodes", "--batch"),
     ],

@@ -269,6 +269,26 @@ def test_names_that_the_program_has_already_are_not_taken() -> None:
     Played(program(nodes, feed, outputs, weights), feed, (1, 1, 1, 1), link=LinkCost(trunk_byte_s=1.0))
 
 
+@pytest.mark.parametrize("shares", [(1, 1), (1, 2, 1)])
+def test_one_rank_draws_for_all(shares: tuple[float, ...]) -> None:
+    """If each drew for itself, parts of what follows would come from different numbers."""
+    turned = np.linalg.qr(floats(24, 24))[0]
+    nodes = [
+        node("RandomNormalLike", "x", "n"),
+        node("MatMul", "n w", "h"),
+        node("MatMul", "h v", "back"),
+        node("Sub", "back n", "difference"),
+        node("Round", "difference", "y"),
+    ]
+    feed = {"x": floats(4, 24)}
+    played = Played(program(nodes, feed, "y", {"w": turned, "v": turned.T.copy()}), feed, shares)
+    assert played.kind("h") == "columns"
+    drawing = [
+        rank for rank, one in enumerate(played.divided.programs) for op in one.ops if op.type == nodes[0].op_type
+    ]
+    assert drawing == [0]
+
+
 def test_inner_names_count_as_taken() -> None:
     nodes = [node("If", "yes", "m", then_branch=branch("then", 2.0), else_branch=branch("else", -1.0))]
     whole = program(nodes, {"yes": np.array(True), "h": floats(2)}, "m", {}, {"m": "h"})

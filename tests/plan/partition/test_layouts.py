@@ -18,7 +18,7 @@ from core.plan.layouts import (
     all_segments_joined,
     apportion,
     clipped,
-    holders,
+    holds,
     joined_segments,
     length,
     located,
@@ -164,10 +164,9 @@ def test_overlapping_parts_are_not_exact() -> None:
 
 
 def test_who_holds_what() -> None:
-    group = Group((0.5, 0.25, 0.25))
-    assert holders(REPLICATED, group) == (0, 1, 2)
-    assert holders(Split(0, (((0, 4),), (), ((4, 6),))), group) == (0, 2)
-    assert holders(Partial((1, 2)), group) == (1, 2)
+    assert [holds(REPLICATED, rank) for rank in range(3)] == [True, True, True]
+    assert [holds(Split(0, (((0, 4),), (), ((4, 6),))), rank) for rank in range(3)] == [True, False, True]
+    assert [holds(Partial((1, 2)), rank) for rank in range(3)] == [False, True, True]
 
 
 def test_an_index_outside_is_an_error() -> None:

@@ -10,7 +10,7 @@ from core.cost.exchange import LinkCost
 from core.plan.layouts import Group, Partial, Split
 from core.plan.operators.base import KINDS
 from core.plan.program import Program
-from core.plan.search import LIGHT_BYTES, RELUCTANCE, Aim, Found, search
+from core.plan.search import LIGHT_BYTES, RELUCTANCE, Aim, Found, Problem, search
 from core.plan.strategy_text import SPATIAL
 from tests.plan.partition.joined import Array
 from tests.plan.partition.programs import OPSETS, Played, floats, node, program
@@ -207,7 +207,8 @@ def test_a_layer_that_the_forced_axis_does_not_fit_says_how_it_could_be_divided(
     whole = program(nodes, feed, "h e", {"w": floats(WIDTH, 8), "table": floats(16, 24)})
     found = Played(whole, feed, tensor_axis="columns").found
     barred = Aim(True, frozenset({"groups"}))
-    none = search(whole, (1, 1), Group((0.5, 0.5)), lambda op: 1e-3, barred, LinkCost(), {}, OPSETS[""])
+    asked = Problem(whole, (1, 1), Group((0.5, 0.5)), lambda op: 1e-3, barred, LinkCost(), {}, OPSETS[""])
+    none = search(asked)
     assert [step.choice is None for step in found.steps] == [False, False]
     assert [step.choice for step in none.steps] == [None, None]
     assert none.steps[0].barred == ("columns", "rows")
@@ -276,7 +277,7 @@ def test_light_weights_with_much_work_are_divided() -> None:
 
 def found_for(whole: Program, aim: Aim, link: LinkCost, speeds: tuple[float, ...] = (1, 1)) -> Found:
     group = Group(tuple(speed / sum(speeds) for speed in speeds))
-    return search(whole, speeds, group, lambda op: 1e-3, aim, link, {}, OPSETS[""])
+    return search(Problem(whole, speeds, group, lambda op: 1e-3, aim, link, {}, OPSETS[""]))
 
 
 ALL = Aim(True, frozenset(KINDS))

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
+from core.plan.compile import compile_plan
 from core.plan.layouts import REPLICATED, Partial, Split
 from core.plan.operators.shapes import reshape_target
+from core.plan.verify import verify_outputs
+from tests.plan.in_process import InProcessPlan
+from tests.plan.models import build, matrix, request, to_model
 from tests.plan.partition.drawing import SHARES, examples, floats
 from tests.plan.partition.held_inputs import cut, scattered
 from tests.plan.partition.rule_check import Case
@@ -60,3 +65,24 @@ def test_targets_of_reshapes() -> None:
     assert reshape_target((2, 12, 64), (True, True, False), (0, -1, 64)) == [0, -1, 64]
     assert reshape_target((2, 12, 64), (True, True, False), None) == [None, None, 64]
     assert np.prod([entry or 0 for entry in reshape_target((3, 4), (False, False), (0, -1))]) == 12
+
+
+@pytest.mark.parametrize("strategy", ["pipeline", "tensor"])
+def test_sizes_sent_as_values_may_be_others_than_when_it_was_planned(strategy: str) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"]),
+        helper.make_node("Concat", ["size", "one"], ["sizes"], axis=0),
+        helper.make_node("Tile", ["a", "sizes"], ["b"]),
+        helper.make_node("MatMul", ["b", "w1"], ["c"]),
+        helper.make_node("Tanh", ["c"], ["d"]),
+        helper.make_node("MatMul", ["d", "w2"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 20])]
+    inputs.append(helper.make_tensor_value_info("size", TensorProto.INT64, [1]))
+    weights = [numpy_helper.from_array(np.array([1]), "one"), *(matrix(f"w{i}", i) for i in range(3))]
+    model = to_model(build(nodes, inputs, ["y"], weights))
+    plan = InProcessPlan(compile_plan(model, request(strategy, 2, 1)))
+    for items in (1, 3, 11):
+        feed = model.random_feed(1) | {"size": np.array([items])}
+        verdict = verify_outputs(model.reference(threads=1)(feed), [plan.infer(feed)["y"]])
+        assert verdict.passed, verdict.reason

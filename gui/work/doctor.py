@@ -1,0 +1,27 @@
+"""Why nodes do not meet. Worker threads."""
+# ruff: noqa: PLC0415 - onnx and onnxruntime are imported by the worker: the window is there a second earlier
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from core.commands.findings import Finding
+
+LOOK_SECONDS: Final = 3.0
+
+
+def examine(found: Callable[[Sequence[Finding]], object]) -> list[Finding]:
+    """All checks of ``shardboard doctor``; ``found`` is told of each part as it ends. Takes some seconds."""
+    from core.commands.doctor_here import check_keys, check_multicast, check_network, check_packages
+    from core.commands.doctor_nodes import check_nodes
+
+    findings: list[Finding] = []
+    parts = (check_packages, check_keys, check_network, check_multicast, partial(check_nodes, LOOK_SECONDS, ()))
+    for part in parts:
+        some = part()
+        found(some)
+        findings += some
+    return findings

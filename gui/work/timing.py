@@ -1,0 +1,83 @@
+"""What is timed here so that predictions hold: shards of plans, messages, cores side by side. Worker threads."""
+# ruff: noqa: PLC0415 - onnx and onnxruntime are imported by the worker: the window is there a second earlier
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from core.cost.links import UNKNOWN, Links
+from core.plan.form import NodeId, PlanRequest
+
+if TYPE_CHECKING:
+    from core.cluster.client import Cluster
+    from core.cluster.node import Node
+    from core.cost.messages import MessageCosts
+    from core.cost.types import Prediction, Profile
+    from core.model.graph import Model
+
+
+def timed_prediction(
+    model: Model,
+    profile: Profile,
+    request: PlanRequest,
+    speeds: Mapping[NodeId, float],
+    nodes: Sequence[Node],
+    links: Links = UNKNOWN,
+    *,
+    only_kept: bool = False,
+    cancel: threading.Event | None = None,
+) -> Prediction | None:
+    """What ``request`` would reach by what its shards take; None where not all of them can be timed.
+
+    ``only_kept``: nothing is run; None where not all of them were timed before. Raises PlanError where the model cannot
+    be divided so, Cancelled.
+    """
+    from core.cluster.machines import machines_of
+    from core.cost.dataflow import predict_outline
+    from core.cost.shard_times import time_shards
+    from core.plan.compile import outline_plan
+
+    machines = machines_of(nodes)
+    found = outline_plan(model, request, profile=profile, speeds=speeds, machines=machines, links=links)
+    seconds = time_shards(model, found, only_kept=only_kept, cancel=cancel)
+    told = predict_outline(profile, found, model, speeds, machines, links, shard_seconds=seconds)
+    return told if told.timed else None
+
+
+def kept_message_costs() -> MessageCosts | None:
+    """Of this machine; None: they were not measured yet, by this version."""
+    from core.cost.kept_messages import kept_message_costs as kept
+
+    return kept()
+
+
+def measure_messages(
+    cluster: Cluster, progress: Callable[[float], None], cancel: threading.Event
+) -> MessageCosts | None:
+    """Anew, in a turn of its own among what measures nodes and links; None where no agent can be started for it.
+
+    Raises DisturbedError, Cancelled, or what starting an agent raises.
+    """
+    from core.run.message_costs import can_measure, measure_message_costs
+
+    if not can_measure():
+        return None
+    with cluster.turn_to_measure(cancel):
+        return measure_message_costs(progress, cancel)
+
+
+def kept_together(model: Model, batch: int, nodes: int) -> float | None:
+    """See ``core.cost.side_by_side``; None: it was not measured yet."""
+    from core.cost.side_by_side import kept_side_by_side
+
+    return kept_side_by_side(model, batch, nodes)
+
+
+def measure_together(cluster: Cluster, model: Model, batch: int, nodes: int, cancel: threading.Event) -> float:
+    """The same, measured where it is not known, in a turn of its own. Raises Cancelled."""
+    from core.cost.side_by_side import speed_side_by_side
+
+    with cluster.turn_to_measure(cancel):
+        return speed_side_by_side(model, batch, nodes, cancel)
