@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication
 
@@ -16,6 +17,9 @@ from gui.partition_state import QUICK
 from gui.widgets.division_model import link_bytes
 from gui.widgets.units import nbytes
 from gui.work import predicting
+
+if TYPE_CHECKING:
+    from core.plan.verify import Verification
 
 
 def _tr(text: str) -> str:
@@ -54,10 +58,13 @@ def node_names(bridge: Bridge, nodes: Sequence[str]) -> str:
     return ", ".join(bridge.name_of(node) for node in nodes)
 
 
-def verified_words(error: float | None) -> str:
+def verified_words(found: Verification | None) -> str:
     """What the comparison with the whole model found."""
-    if error is None:
+    if found is None:
         return _tr("Deployed.")
+    error = found.max_abs_error
+    if found.drawn:
+        return _tr("Verified, but for {0} drawn at random: max error {1}.").format(found.drawn, f"{error:.0e}")
     if error == 0:
         return _tr("Verified: its outputs are equal to the whole model's, bit for bit.")
     return _tr("Verified: max error {0} against the whole model.").format(f"{error:.0e}".replace("e-0", "e-"))

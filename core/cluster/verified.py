@@ -15,7 +15,7 @@ from core.errors import Cancelled, VerificationError
 from core.model.graph import Model
 from core.plan.compile import CompiledPlan
 from core.plan.tolerance import tolerance
-from core.plan.verify import Verification, verify_outputs
+from core.plan.verify import Verification, drawn_outputs, verify_outputs
 
 Array = npt.NDArray[Any]
 
@@ -73,12 +73,14 @@ def verify_deployment(
 ) -> Verification:
     """One micro-batch through every replica against the whole model; the worst replica's verdict."""
     sample = feed if feed is not None else model.random_feed(deployment.plan.request.micro_batch)
-    expected = model.reference()(sample)
+    reference, rtol = model.reference(), tolerance(model)
+    expected = reference(sample)
+    drawn = drawn_outputs(model, reference, sample, expected, rtol)
     names = [info.name for info in model.outputs]
     verdicts = []
     for replica in range(deployment.plan.replicas):
         if cancel is not None and cancel.is_set():
             raise Cancelled("The check of the outputs was stopped.")
         outputs = deployment.infer(sample, replica=replica)
-        verdicts.append(verify_outputs(expected, [outputs[name] for name in names], tolerance(model)))
+        verdicts.append(verify_outputs(expected, [outputs[name] for name in names], rtol, drawn))
     return max(verdicts, key=lambda verdict: (not verdict.passed, verdict.max_abs_error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from threading import Event
 from typing import Final
 
 from core.cluster.client import Cluster
@@ -32,12 +33,12 @@ class _Clocks:
             self.offsets[event.id] = min(offset, self.offsets.get(event.id, offset), key=abs)
 
 
-def check_nodes(seconds: float, addresses: Sequence[str]) -> list[Finding]:
-    """Look for ``seconds``; also try the addresses that were given."""
+def check_nodes(seconds: float, addresses: Sequence[str], cancel: Event | None = None) -> list[Finding]:
+    """Look for ``seconds``, or until ``cancel``; also try the addresses that were given."""
     clocks = _Clocks()
     with open_cluster(on_event=clocks.take) as cluster:
         reached = [_check_address(cluster, address) for address in addresses]
-        _look(cluster, seconds)
+        _look(cluster, seconds, cancel or Event())
         nodes = cluster.nodes()
         problem = cluster.discovery_problem
         findings = [_seen(nodes, problem), *(found for found in reached if found is not None)]
@@ -47,10 +48,10 @@ def check_nodes(seconds: float, addresses: Sequence[str]) -> list[Finding]:
     return findings
 
 
-def _look(cluster: Cluster, seconds: float) -> None:
+def _look(cluster: Cluster, seconds: float, cancel: Event) -> None:
     """All the time given, unless discovery has failed already: a node may answer late."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until and not cancel.is_set():
         cluster.wait_until(lambda _: False, min(0.1, max(0.0, until - time.monotonic())))
 
 

@@ -28,7 +28,7 @@ from core.errors import VerificationError
 from core.model.graph import Model
 from core.plan.form import NodeId
 from core.plan.tolerance import tolerance
-from core.plan.verify import Verification, verify_outputs
+from core.plan.verify import Verification, drawn_outputs, verify_outputs
 from core.run.history import save_run
 from core.run.report import RunProgress, RunReport, as_predicted
 from core.run.runner import run_job
@@ -179,14 +179,16 @@ class _Kept(Sink):
 def _verify(model: Model, source: Source, kept: _Kept, choice: Choice, progress: Progress) -> _Verified:
     """Compare what the run gave with the whole model on this machine. Raises VerificationError where it differs."""
     progress.step("Verifying")
-    reference = model.reference()
+    reference, rtol = model.reference(), tolerance(model)
     names = [info.name for info in model.outputs]
     worst = Verification(0.0, 0.0, True)
     batches = source.batches(choice.compiled.plan.request.micro_batch)
     for done, (batch, outputs) in enumerate(zip(islice(batches, len(kept.outputs)), kept.outputs, strict=False)):
-        expected = real_rows(dict(zip(names, reference(batch.feed), strict=True)), batch)
+        whole = reference(batch.feed)
+        drawn = drawn_outputs(model, reference, batch.feed, whole, rtol)
+        expected = real_rows(dict(zip(names, whole, strict=True)), batch)
         actual = real_rows(outputs, batch)
-        found = verify_outputs([expected[name] for name in names], [actual[name] for name in names], tolerance(model))
+        found = verify_outputs([expected[name] for name in names], [actual[name] for name in names], rtol, drawn)
         if not found.passed:
             raise VerificationError(f"The distributed outputs are not the whole model's: {found.reason}.")
         worst = max(worst, found, key=lambda one: one.max_abs_error)

@@ -12,16 +12,16 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
+from core.model.chance import CHANCE
 from core.model.layers import used_values
 from core.model.session import RUNTIME_ERRORS, inline_tensor, is_plain, session_options
 from core.model.shapes import Known, concrete, infer, nbytes, shape_base
 
 _SMALL: Final = 16 * 1024
 _LARGEST: Final = 1024 * 1024
-_LEFT_ALONE: Final = frozenset(
+_LEFT_ALONE: Final = CHANCE | frozenset(
     {
-        # random
-        "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout",
+        "Dropout",  # random, while training
         # onnxruntime fuses these with their neighbours
         "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
     }

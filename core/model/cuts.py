@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import onnx_ir as ir
 
+from core.model.chance import CHANCE
 from core.model.layers import used_values
 from core.model.shapes import nbytes
 from core.model.types import Cut
@@ -44,9 +45,6 @@ _CHEAP: Final = frozenset(
 )  # fmt: skip
 _TABLE_READERS: Final = frozenset({"Gather", "GatherElements", "GatherND"})
 _PRODUCTS: Final = frozenset({"MatMul", "Einsum"})
-_RANDOM: Final = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-)
 _INTEGERS: Final = ("int", "uint", "bool")
 
 
@@ -172,7 +170,7 @@ class _Finder:
         closures: dict[ir.Value, _Closure] = {}
         for position, node in enumerate(self._nodes):
             uses = self._uses[position]
-            if node.op_type not in _RANDOM and all(used in closures or used.is_initializer() for used in uses):
+            if node.op_type not in CHANCE and all(used in closures or used.is_initializer() for used in uses):
                 layers = frozenset({position}).union(*(closures[used].layers for used in uses if used in closures))
                 closures |= dict.fromkeys(node.outputs, _Closure(layers, frozenset()))
         return closures

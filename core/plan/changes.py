@@ -244,7 +244,7 @@ class Proposals:
             yield Proposal(replace(self._request, nodes=swapped), words, SWAP)
             anew = self._balanced(replace(self._request, nodes=swapped)) if slowest in (one, other) else None
             if anew is not None and anew.cuts != self._request.cuts:
-                yield Proposal(anew, f"{words} and let the planner place the cuts", LEAVE_OUT)
+                yield Proposal(anew, f"{words}, with new cuts", LEAVE_OUT)
 
     def _alike(self, one: NodeId, other: NodeId) -> bool:
         """Nothing is known that tells them apart."""

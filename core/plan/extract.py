@@ -8,18 +8,13 @@ itself comes straight from where it is made, over as many stages as may lie betw
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final
 
 import onnx_ir as ir
 from msgspec import Struct
 
 from core.errors import PlanError
+from core.model.chance import CHANCE
 from core.model.graph import Model
-
-CHANCE: Final = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-)
-"""Operators that give something else each time they run."""
 
 
 class LayerGraph(Struct, frozen=True):

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 
 from core.cost.exchange import LinkCost
+from core.model.chance import CHANCE
 from core.plan.decompressed import dividing_choice
 from core.plan.exchange import Exchange, Hop, Names
-from core.plan.extract import CHANCE
 from core.plan.form import Slice
 from core.plan.layouts import REPLICATED, Group, Layout, Partial, Split, covers, span
 from core.plan.merging import cut_from_span

@@ -17,8 +17,8 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from core.errors import PlanError
+from core.model.chance import CHANCE
 from core.plan.blobs import BLOB_DTYPES
-from core.plan.extract import CHANCE
 from core.plan.outline import OUTSIDE, Leaf, Transfer
 from core.plan.passing import identity, passed_name
 from core.plan.program import Op, TensorType

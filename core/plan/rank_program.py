@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 import onnx_ir as ir
 
-from core.plan.extract import CHANCE
+from core.model.chance import CHANCE
 from core.plan.layouts import Layout, Partial, Ranges, Replicated, Split, length
 from core.plan.program import Constant, Op, Program, TensorType
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
+
+from core.model.chance import draws
+from core.model.graph import Model
 
 Array = npt.NDArray[Any]
 
@@ -22,14 +25,34 @@ class Verification(Struct, frozen=True):
     passed: bool
     reason: str = ""
     """For people: the first output that differs, and how. Empty when passed."""
+    drawn: int = 0
+    """Outputs that are drawn at random, of which only shape and type could be compared."""
 
 
-def verify_outputs(expected: Sequence[Array], actual: Sequence[Array], rtol: float = 1e-4) -> Verification:
+def drawn_outputs(
+    model: Model,
+    reference: Callable[[Mapping[str, Array]], Sequence[Array]],
+    feed: Mapping[str, Array],
+    expected: Sequence[Array],
+    rtol: float = 1e-4,
+) -> frozenset[int]:
+    """Places of the outputs that the whole model does not repeat on the same ``feed``, because it draws numbers."""
+    if not draws(model.ir.graph):
+        return frozenset()
+    pairs = zip(expected, reference(feed), strict=True)
+    again = [verify_outputs([one], [other], rtol) for one, other in pairs]
+    return frozenset(place for place, found in enumerate(again) if not found.passed)
+
+
+def verify_outputs(
+    expected: Sequence[Array], actual: Sequence[Array], rtol: float = 1e-4, drawn: Collection[int] = ()
+) -> Verification:
     """Compare a plan's outputs with the whole model's, pairwise in the order of the model's outputs.
 
     Floating point tensors pass when every difference is within ``rtol`` of the tensor's scale (for float16 at least
     four units of its last place); integers, booleans and strings must be equal. Sums are grouped differently in a
-    shard than in the whole model, so the last bits of floating point results may differ.
+    shard than in the whole model, so the last bits of floating point results may differ. Of the places in ``drawn``
+    only shape and type are compared.
     """
     if len(expected) != len(actual):
         reason = f"{len(actual)} outputs came, {len(expected)} were expected"
@@ -37,20 +60,30 @@ def verify_outputs(expected: Sequence[Array], actual: Sequence[Array], rtol: flo
     worst_abs = worst_rel = 0.0
     reason = ""
     for index, (want, got) in enumerate(zip(expected, actual, strict=True)):
-        abs_error, rel_error, problem = _difference(np.asarray(want), np.asarray(got), rtol)
+        one, other = np.asarray(want), np.asarray(got)
+        abs_error, rel_error, problem = _form(one, other) if index in drawn else _difference(one, other, rtol)
         worst_abs, worst_rel = max(worst_abs, abs_error), max(worst_rel, rel_error)
         if problem and not reason:
             reason = f"output {index}: {problem}"
-    return Verification(worst_abs, worst_rel, not reason, reason)
+    return Verification(worst_abs, worst_rel, not reason, reason, len(drawn))
 
 
-def _difference(want: Array, got: Array, rtol: float) -> tuple[float, float, str]:
-    """Absolute error, error relative to the scale of ``want``, and what is wrong ("" when nothing is)."""
+def _form(want: Array, got: Array) -> tuple[float, float, str]:
+    """As ``_difference``, of shape and type alone."""
     infinite = float("inf")
     if want.shape != got.shape:
         return infinite, infinite, f"shape {list(got.shape)} instead of {list(want.shape)}"
     if want.dtype != got.dtype:
         return infinite, infinite, f"type {got.dtype} instead of {want.dtype}"
+    return 0.0, 0.0, ""
+
+
+def _difference(want: Array, got: Array, rtol: float) -> tuple[float, float, str]:
+    """Absolute error, error relative to the scale of ``want``, and what is wrong ("" when nothing is)."""
+    infinite = float("inf")
+    form = _form(want, got)
+    if form[2]:
+        return form
     if want.size == 0:
         return 0.0, 0.0, ""
     if not np.issubdtype(want.dtype, np.inexact):

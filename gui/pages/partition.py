@@ -6,6 +6,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from PySide6.QtCore import Qt
 from PySide6.QtGui import (
     QDragEnterEvent,
     QDragLeaveEvent,
@@ -179,9 +180,10 @@ class PartitionPage(Page):
         self._budget = NodeBudget()
         self._by_speed = button(self.tr("Shares by speed"), self._share_by_speed, icon="balance")
         self._by_speed.setToolTip(self.tr("Give each node a part of the work in proportion to its speed"))
-        head = row(label(self.tr("Nodes"), "heading"), spacing=M)
+        head = row(spacing=M)
+        head.addWidget(label(self.tr("Nodes"), "heading"), 0, Qt.AlignmentFlag.AlignTop)
         head.addWidget(self._advice, 1)
-        head.addWidget(self._by_speed)
+        head.addWidget(self._by_speed, 0, Qt.AlignmentFlag.AlignBottom)
         card.body.addLayout(head)
         card.body.addWidget(self._budget)
         return card
@@ -550,10 +552,9 @@ class PartitionPage(Page):
         if deployment is None:
             self._good.clear()
             return
-        error = bridge.verification.max_abs_error if bridge.verification else None
         names = node_names(bridge, deployment.plan.request.nodes)
         title = self.tr("Deployed on {0}").format(names)
-        words = verified_words(error)
+        words = verified_words(bridge.verification)
         if not same:
             words = f"{words} {self.tr('What is shown below differs from it: deploy the changes to use them.')}"
         self._good.say(title, words, "good")

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
 
 from gui.theme import S
-from gui.widgets.basics import IconLabel, label, row
+from gui.widgets.basics import IconLabel, column, label, row
 from gui.widgets.clamped_label import ClampedLabel, ElidedButton
 
 if TYPE_CHECKING:
     from core.plan.improving import Change
 
 MOST: Final = 2
-LINES: Final = 2
 
 
 class Advice(QWidget):
@@ -29,21 +28,22 @@ class Advice(QWidget):
         super().__init__()
         self._changes: tuple[Change, ...] = ()
         self._icon = IconLabel("info", 16, "warn")
-        self.words = ClampedLabel("", LINES)
-        self.words.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        self.words = ClampedLabel()
         self.none = label(self.tr("No single change brings 1 %."), "small")
         self.buttons = tuple(ElidedButton() for _ in range(MOST))
-        line = row(self._icon, spacing=S)
-        line.addWidget(self.words, 3)
-        line.addWidget(self.none)
+        said = row(self._icon, spacing=S)
+        said.addWidget(self.words, 1)
+        said.addWidget(self.none)
+        line = row(spacing=S)
         for at, made in enumerate(self.buttons):
             made.setProperty("role", "" if at else "primary")
             made.setAccessibleName(self.tr("The best change"))
             made.clicked.connect(partial(self._take, at))
-            line.addWidget(made, 2)
+            line.addWidget(made)
+        line.addStretch(1)
         self.buttons[0].ensurePolished()
         line.addStrut(self.buttons[0].sizeHint().height())  # as high with buttons as without them
-        self.setLayout(line)
+        self.setLayout(column(said, line, spacing=S))
         policy = self.sizePolicy()
         policy.setRetainSizeWhenHidden(True)  # the rows below must not move when a bottleneck is found
         self.setSizePolicy(policy)

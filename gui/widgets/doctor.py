@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Final
 
 from PySide6.QtCore import Qt
@@ -29,6 +30,7 @@ class DoctorDialog(QDialog):
         super().__init__(parent)
         self._bridge = bridge
         self._run = 0
+        self._cancel = Event()
         self.setWindowTitle(self.tr("Doctor"))
         self.resize(680, 520)
         self._state = label("", "caption", wrap=True)
@@ -59,11 +61,15 @@ class DoctorDialog(QDialog):
             if widget is not None:
                 widget.deleteLater()
         self._run += 1
+        self._cancel.set()
+        self._cancel = cancel = Event()
+        self.finished.connect(lambda _: cancel.set())
+        self.destroyed.connect(cancel.set)
         self._again.setEnabled(False)
         self._state.setText(self.tr("Looking at this machine, the network and the nodes…"))
         found = partial(self._bridge.tasks.post_to, self, partial(self._add, self._run))
         self._bridge.tasks.start(
-            partial(doctor.examine, found),
+            partial(doctor.examine, found, cancel),
             lambda findings: self._bridge.tasks.post_to(self, self._finish, findings),
             lambda error: self._bridge.tasks.post_to(self, self._failed, error),
         )

@@ -76,18 +76,20 @@ def verify(deployment: Deployment, model: Model, steps: DeploySteps) -> Verifica
     """
     from core.cluster.deployment import DeployProgress
     from core.plan.tolerance import tolerance
-    from core.plan.verify import verify_outputs
+    from core.plan.verify import drawn_outputs, verify_outputs
 
     plan = deployment.plan
     feed = model.random_feed(plan.request.micro_batch)
-    expected = model.reference()(feed)
+    reference, rtol = model.reference(), tolerance(model)
+    expected = reference(feed)
+    drawn = drawn_outputs(model, reference, feed, expected, rtol)
     found = []
     for replica in range(plan.replicas):
         nodes = dict.fromkeys(shard.node for shard in plan.shards if shard.replica == replica)
         for node in nodes:
             steps.progress(DeployProgress(node, "verify", 0, 0))
         outputs = deployment.infer(feed, replica=replica)
-        found.append(verify_outputs(expected, [outputs[info.name] for info in model.outputs], tolerance(model)))
+        found.append(verify_outputs(expected, [outputs[info.name] for info in model.outputs], rtol, drawn))
         for node in nodes:
             steps.progress(DeployProgress(node, "ready", 0, 0))
     deployment.detach()

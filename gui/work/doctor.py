@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 3.0
 
 
-def examine(found: Callable[[Sequence[Finding]], object]) -> list[Finding]:
-    """All checks of ``shardboard doctor``; ``found`` is told of each part as it ends. Takes some seconds."""
+def examine(found: Callable[[Sequence[Finding]], object], cancel: Event) -> list[Finding]:
+    """All checks of ``shardboard doctor``, some seconds; ``found`` is told part by part, until ``cancel``."""
     from core.commands.doctor_here import check_keys, check_multicast, check_network, check_packages
     from core.commands.doctor_nodes import check_nodes
 
     findings: list[Finding] = []
-    parts = (check_packages, check_keys, check_network, check_multicast, partial(check_nodes, LOOK_SECONDS, ()))
-    for part in parts:
+    nodes = partial(check_nodes, LOOK_SECONDS, (), cancel)
+    for part in (check_packages, check_keys, check_network, check_multicast, nodes):
+        if cancel.is_set():
+            break
         some = part()
         found(some)
         findings += some

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from core.cluster import delivery
 from core.cluster.client import Cluster
@@ -33,6 +34,7 @@ from core.run.sink import MemorySink
 from core.run.source import RandomSource
 from core.wire.messages import NodeInfo
 from tests.cluster.peers import mlp
+from tests.plan.models import build, matrix, rows, to_model
 
 Start = Callable[..., LocalAgents]
 Until = Callable[..., object]
@@ -90,6 +92,20 @@ def test_a_deployment_answers_as_the_whole_model(two: Cluster, small: Model, str
             seen = list(dict.fromkeys(phase for told, phase in phases if told == node))
             assert seen == ["reserve", "ship", "load", "verify", "ready"]
     assert all_free(two)
+
+
+def test_what_is_drawn_at_random_is_compared_by_its_shape(two: Cluster) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["h"]),
+        helper.make_node("RandomNormalLike", ["h"], ["noise"]),
+        helper.make_node("MatMul", ["h", "w1"], ["y"]),
+    ]
+    model = to_model(build(nodes, [rows("x")], [rows("noise"), rows("y")], [matrix("w0"), matrix("w1", 1)]))
+    deployment, verdict = deploy_and_verify(two, compiled_for(two, model, "pipeline"), model)
+    with deployment:
+        assert verdict.passed
+        assert verdict.drawn == 1
+        assert 0 <= verdict.max_rel_error < 1e-4
 
 
 def test_weights_are_sent_once_ever(two: Cluster, small: Model) -> None:

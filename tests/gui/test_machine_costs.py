@@ -54,10 +54,7 @@ def test_nothing_is_measured_beside_a_job_and_a_person_can_give_it_up(bridge: Br
         costs._go_on()
     assert not costs.busy, "a job runs"
     bridge._set_phase(Phase.IDLE)
-    wait_for(lambda: not bridge._activities, 20)
-    for _ in range(QUIET_LOOKS):
-        costs._go_on()
-    assert costs.busy
+    wait_for(lambda: costs.busy, 20)
     told: list[str] = []
     bridge.activityChanged.connect(lambda words, _share: told.append(words))
     cancel = costs._cancel
@@ -67,9 +64,7 @@ def test_nothing_is_measured_beside_a_job_and_a_person_can_give_it_up(bridge: Br
     assert not costs.busy
     assert told[-1] == ""
     bridge._set_phase(Phase.IDLE)
-    for _ in range(QUIET_LOOKS):
-        costs._go_on()
-    assert costs.busy, "it is begun again"
+    wait_for(lambda: costs.busy, 20)  # it is begun again
     costs.give_up()
     assert costs.settled
     assert not costs.busy

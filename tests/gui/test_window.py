@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -180,5 +181,12 @@ def test_the_doctor_says_what_it_found(window: MainWindow, wait_for: Wait) -> No
     words = [label.text() for label in dialog.findChildren(QLabel) if label.text()]
     assert "packages" in words
     assert len(words) > 8
+    before = _clusters()
     dialog.examine()
+    wait_for(lambda: _clusters() > before, 20)  # it looks for nodes
     dialog.deleteLater()  # findings that come later find nobody
+    wait_for(lambda: _clusters() == before, 20)
+
+
+def _clusters() -> int:
+    return sum(thread.name == "cluster" for thread in threading.enumerate())
