@@ -26,13 +26,17 @@ from core.model.graph import Model
 from core.model.reader import open_model
 from core.paths import cache_dir
 
-REVISION: Final = 1
+REVISION: Final = 2
 """Raised when it is measured otherwise."""
 MOST_OTHERS: Final = 3
 """Processes beside this one; what more would take is worked out from them."""
-SECONDS: Final = 0.5
-"""Of runs alone, and of runs side by side, beyond the fewest."""
-FEWEST_RUNS, MOST_RUNS = 3, 200
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 9
+"""Alone and side by side in turns: a host gives a virtual machine other cores from one second to the next."""
+ROUNDS_SECONDS: Final = 3.0
+"""No more rounds begin after them, but for the fewest."""
+SECONDS: Final = 0.15
+"""Of runs alone, and of runs side by side, in a round, beyond the fewest."""
+FEWEST_RUNS, MOST_RUNS = 2, 200
 LEAST: Final = 0.2
 """A core is never taken to be slower than this because of the others."""
 _READY_SECONDS: Final = 60.0
@@ -57,7 +61,7 @@ def speed_side_by_side(model: Model, batch: int, nodes: int, cancel: threading.E
             return 1.0
         try:
             kept = _measured(model, batch, others, cancel)
-        except (OSError, subprocess.SubprocessError, RuntimeError):
+        except (OSError, subprocess.SubprocessError, psutil.Error, RuntimeError):
             return 1.0
         _save(path, kept)
     return _of_all(kept, others)
@@ -92,20 +96,29 @@ def _measured(model: Model, batch: int, others: int, cancel: threading.Event | N
     assert model.path is not None
     feed = open_model(model.path).random_feed(batch)  # the file is without pre- and postprocessing
     session = _session(str(model.path))
-    alone = _seconds(session, feed, cancel)
+    session.run(None, feed)
     processes: list[subprocess.Popen[str]] = []
+    speeds: list[float] = []
     try:
         processes.extend(_start(str(model.path), batch) for _ in range(others))
         for process in processes:
             assert process.stdout is not None
             if not process.stdout.readline():
                 raise RuntimeError("the other process ended")
-        beside = _seconds(session, feed, cancel)
+        others_at_work = [psutil.Process(process.pid) for process in processes]
+        end = time.perf_counter() + ROUNDS_SECONDS
+        while len(speeds) < FEWEST_ROUNDS or (time.perf_counter() < end and len(speeds) < MOST_ROUNDS):
+            for other in others_at_work:
+                other.suspend()
+            alone = _seconds(session, feed, cancel)
+            for other in others_at_work:
+                other.resume()
+            speeds.append(alone / _seconds(session, feed, cancel))
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    return min(1.0, min(alone, _seconds(session, feed, cancel)) / beside)
+    return min(1.0, statistics.median(speeds))
 
 
 def _start(path: str, batch: int) -> subprocess.Popen[str]:
@@ -144,8 +157,7 @@ def _session(path: str) -> ort.InferenceSession:
 def _seconds(
     session: ort.InferenceSession, feed: Mapping[str, npt.NDArray[Any]], cancel: threading.Event | None
 ) -> float:
-    """Median of one run, after two that are not counted."""
-    session.run(None, feed)
+    """Median of one run, after one that is not counted."""
     session.run(None, feed)
     clock = compute_clock(1)
     taken: list[float] = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing as mp
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -19,6 +21,9 @@ Feed = dict[str, npt.NDArray[np.generic]]
 
 FOREIGN_CORES = 0.15
 """Cores used by processes of nobody here, above which a repeat is measured again."""
+CORES_AT_ONCE = 0.9
+"""Speed of a core while another works too, below which the host of a virtual machine has taken one of them away."""
+_HASHED = bytes(32 << 20)
 
 
 def session(path: str | Path, threads: int = 1) -> ort.InferenceSession:
@@ -122,6 +127,32 @@ def _watched(measure: Callable[[], float]) -> tuple[float, float]:
 def foreign_cores(seconds: float) -> float:
     """Cores that processes of nobody here use for so long."""
     return _watched(lambda: time.sleep(seconds) or 0.0)[1]
+
+
+def cores_at_once() -> float:
+    """Speed of a core while two work, against one that works alone. In a thread's own time, so that it tells what other
+    machines on the same host take, and nothing of this one; hashing needs no memory that they would share."""
+    (alone,), both = _hashing(1), _hashing(2)
+    return alone / max(both)
+
+
+def _hashing(threads: int) -> list[float]:
+    """Seconds of each."""
+    taken = [0.0] * threads
+    together = threading.Barrier(threads)
+
+    def work(which: int) -> None:
+        together.wait()
+        begun = time.thread_time()
+        hashlib.sha256(_HASHED).digest()
+        taken[which] = time.thread_time() - begun
+
+    workers = [threading.Thread(target=work, args=(which,)) for which in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return taken
 
 
 def machine_seconds() -> float:

@@ -24,7 +24,7 @@ from core.commands.planning import Costs, predicted
 from core.commands.wanted import comparable
 from core.model.library import resolve_model
 from core.paths import cache_dir
-from tests.bench.limits import FOREIGN_CORES, foreign_cores, machine
+from tests.bench.limits import CORES_AT_ONCE, FOREIGN_CORES, cores_at_once, foreign_cores, machine
 from tests.bench.prediction_cells import Cell, Cells, Kept
 from tests.bench.prediction_errors import summary, table
 from tests.bench.prediction_run import foretold, measured_costs, run_cell
@@ -82,15 +82,16 @@ def _run(chosen: argparse.Namespace, cells: Cells, wanted: Sequence[Cell]) -> No
             continue
         model, _ = resolve_model(cell.model)
         micro_batch = MICRO_BATCHES.get(cell.model, 1)
+        _await_quiet(chosen.patience)
         if cell.case not in costs:
             costs[cell.case] = measured_costs(cell, model, micro_batch, folder)
-        _await_quiet(chosen.patience)
+            _await_quiet(chosen.patience)
         began = time.perf_counter()
         tries = [run_cell(cell, model, micro_batch, costs[cell.case], folder, chosen.seconds)]
         while _disturbed(tries[-1]) and len(tries) < TRIES:
             _await_quiet(chosen.patience)
             tries.append(run_cell(cell, model, micro_batch, costs[cell.case], folder, chosen.seconds))
-        best = min(tries, key=lambda kept: kept.measured.foreign_cores if kept.measured else 0.0)
+        best = min(tries, key=_disturbance)
         cells.keep(best)
         took = time.perf_counter() - began
         print(f"{number + 1}/{len(wanted)} {cell.key} ({took:.1f} s): {_told(best)}", file=sys.stderr, flush=True)
@@ -112,14 +113,22 @@ def _predict(cells: Cells, wanted: Sequence[Cell]) -> None:
 
 
 def _await_quiet(seconds: float) -> None:
-    """Until the machine does nothing else, but no longer than this."""
+    """Until the machine does nothing else and has all its cores, but no longer than this."""
     end = time.perf_counter() + seconds
-    while (left := end - time.perf_counter()) > 0 and foreign_cores(min(1.0, left)) > FOREIGN_CORES:
-        pass
+    while (left := end - time.perf_counter()) > 0:
+        if foreign_cores(min(1.0, left)) <= FOREIGN_CORES and cores_at_once() >= CORES_AT_ONCE:
+            return
+
+
+def _disturbance(kept: Kept) -> float:
+    """Cores that were missing."""
+    found = kept.measured
+    return found.foreign_cores + max(0.0, CORES_AT_ONCE - found.cores_at_once) if found is not None else 0.0
 
 
 def _disturbed(kept: Kept) -> bool:
-    return kept.measured is not None and kept.measured.foreign_cores > FOREIGN_CORES
+    found = kept.measured
+    return found is not None and (found.foreign_cores > FOREIGN_CORES or found.cores_at_once < CORES_AT_ONCE)
 
 
 def _told(kept: Kept) -> str:

@@ -54,6 +54,8 @@ class Figures(Struct, frozen=True):
     """As ``Node.cpu_s``, of the workstation's process."""
     foreign_cores: float = 0.0
     """Cores used by nobody here meanwhile."""
+    cores_at_once: float = 1.0
+    """As ``limits.cores_at_once``, right after."""
     micro_batches: int = 0
 
 

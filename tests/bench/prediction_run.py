@@ -29,7 +29,7 @@ from core.run.runner import run_job
 from core.run.sink import Sink
 from core.run.source import Batch, Source
 from core.units import parse_rate
-from tests.bench.limits import Feed, family_seconds, machine_seconds
+from tests.bench.limits import Feed, cores_at_once, family_seconds, machine_seconds
 from tests.bench.prediction_cells import Cell, Figures, Kept, Node
 
 LOOPBACK = "loopback"
@@ -177,6 +177,7 @@ class _Run:
             nodes=tuple(Node(g, b, float(spent[i]) / count) for g, b, i in zip(grown, busy, order, strict=True)),
             client_cpu_s=float(spent[-1]) / count,
             foreign_cores=foreign,
+            cores_at_once=cores_at_once(),
             micro_batches=count,
         )
 
