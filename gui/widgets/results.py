@@ -63,8 +63,9 @@ class ResultsModel(QAbstractListModel):
         self._waiting += items
         del self._waiting[:-KEPT]
         view = self.parent()
-        if not self._timer.isActive() and (not isinstance(view, QWidget) or view.isVisible()):
-            self._timer.start()  # what nobody sees waits: reading it would take from the run
+        seen = not self._rows or not isinstance(view, QWidget) or view.isVisible()
+        if seen and not self._timer.isActive():  # the first make the view appear; what nobody sees then waits
+            self._timer.start()
 
     def flush(self) -> None:
         """Show what has been waiting."""

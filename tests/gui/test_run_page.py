@@ -101,6 +101,17 @@ def test_bursts_are_shown_together_and_only_the_newest_are_kept(qtbot: QtBot, gr
     assert grid.results.results[0].item.index == 1000
 
 
+def test_the_first_results_take_the_place_of_what_stood_there(qtbot: QtBot, application: QApplication) -> None:
+    hidden = ResultsGrid()  # another widget is shown until it holds something
+    qtbot.addWidget(hidden)
+    hidden.results.add([top_three(0)])
+    qtbot.waitUntil(lambda: len(hidden.results.results) == 1)
+    hidden.results.add([top_three(1)])
+    assert not hidden.results._timer.isActive(), "nobody sees it"
+    hidden.show()
+    assert len(hidden.results.results) == 2
+
+
 def test_right_and_wrong_are_counted(grid: ResultsGrid) -> None:
     grid.results.add([top_three(0, 3, "a_label3.png"), top_three(1, 4, "b_label3.png"), top_three(2, 4, "c.png")])
     grid.results.flush()
