@@ -31,8 +31,7 @@ def chain(setting: Setting, nodes: Sequence[NodeId], cuts: Sequence[int] = (), i
         for (first, last), extra in zip(pairwise(bounds), again, strict=True)
     ]
     seconds = [
-        taken + setting.messages.call_seconds(taken, limited=cost.cpu_limit < 1.0)
-        for taken, cost in zip(layers, costs, strict=True)
+        taken + setting.messages.call_seconds(taken, cost.cpu_limit) for taken, cost in zip(layers, costs, strict=True)
     ]
     flow = Flow(tuple(nodes), tuple(enumerate(seconds)), tuple(traffic))
     network = network_of([flow], setting.costs, setting.ways, setting.messages)

@@ -14,7 +14,7 @@ from core.cost.messages import MessageCosts
 from core.paths import cache_dir
 from core.wire.sockets import TRANSPORT
 
-REVISION: Final = 1
+REVISION: Final = 2
 """Raised when they are measured otherwise."""
 
 

@@ -47,9 +47,11 @@ class MessageCosts(Struct, frozen=True):
         """What one end of so many messages takes."""
         return self.message_s * messages + self.byte_s * nbytes
 
-    def call_seconds(self, seconds: float, *, limited: bool = False) -> float:
-        """For a run that takes ``seconds``; ``limited``: on a node that rests after each."""
-        return self.run_s + (self.switch_s if limited or seconds >= SHORT_SECONDS else 0.0)
+    def call_seconds(self, seconds: float, cpu_limit: float = 1.0) -> float:
+        """For a run that takes ``seconds``. A node with a CPU limit below 1.0 gives every run to another thread, and
+        rests for as long as that takes to run it; for giving it there it does not."""
+        apart = cpu_limit < 1.0 or seconds >= SHORT_SECONDS
+        return self.run_s + (self.switch_s * cpu_limit if apart else 0.0)
 
 
 TYPICAL: Final = MessageCosts()

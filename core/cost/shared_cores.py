@@ -7,10 +7,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 
+_ROUNDING: Final = 1e-9
+"""Seconds."""
 _FREE: Final = 1 << 30
 """Places from here on are those of tasks that are not bound to a core."""
 
@@ -39,11 +42,13 @@ class Handled(NamedTuple):
 class Task:
     """What a node may want a core for: the message that it deals with, or its run."""
 
-    __slots__ = ("core", "left", "message", "node", "on", "place", "rate", "threads")
+    __slots__ = ("at", "core", "left", "message", "node", "on", "place", "rate", "threads")
 
     def __init__(self, node: Node, core: int | None, threads: int, *, message: bool) -> None:
         self.node = node
         self.core = core
+        self.at = core
+        """The one that it is on; None: on none yet."""
         self.threads = threads
         self.message = message
         self.place = 0
@@ -119,28 +124,20 @@ class Node:
         return done
 
 
-class _Parts(NamedTuple):
-    """Seconds of work a second."""
-
-    bound: tuple[float, ...]
-    """Of who is bound to each core."""
-    free: tuple[float, ...]
-    """Of each of the others."""
-
-
 class Cores:
     """Of one machine: each who wants one gets an equal part.
 
-    Who is bound to a core shares it with all others there; whoever is not goes where the fewest are. Where nobody is
-    bound all take turns on all cores.
+    Who is bound to a core shares it with all others there. Whoever is not begins where the fewest are, and stays: it
+    moves to a core with nothing to do when that has lasted for ``move`` seconds. Where nobody is bound all take turns
+    on all cores.
     """
 
     __slots__ = (
-        "_bound", "_count", "_known", "_loads", "_parts", "_places", "_since", "_together", "_wide", "_working",
-        "index", "stirred", "version",
+        "_bound", "_count", "_known", "_loads", "_move", "_moving", "_places", "_shared", "_since", "_together",
+        "_uneven", "_wide", "_working", "index", "stirred", "version",
     )  # fmt: skip
 
-    def __init__(self, index: int, count: int, together: float) -> None:
+    def __init__(self, index: int, count: int, together: float, move: float = 0.0) -> None:
         self.index = index
         """Of the machine."""
         self.stirred = False
@@ -160,8 +157,14 @@ class Cores:
         """How many of them want several cores."""
         self._loads = [0] * count
         """By those that are bound."""
-        self._parts: dict[tuple[int, ...], _Parts] = {}
+        self._shared: dict[tuple[int, ...], tuple[float, ...]] = {}
+        """Rates by how many are on each core."""
         self._since = 0.0
+        self._move = move
+        self._uneven: float | None = None
+        """Since when a core has had nothing to do while somebody could come to it."""
+        self._moving = False
+        """Whether the next thing to happen is that somebody moves."""
 
     def know(self, *tasks: Task) -> None:
         """They may want cores."""
@@ -183,6 +186,7 @@ class Cores:
     def leave(self, task: Task) -> None:
         """It wants none any more. Before, ``advance``."""
         task.on = False
+        task.at = task.core
         at = bisect_left(self._places, task.place)
         del self._places[at], self._working[at]
         self._wide -= task.threads > 1
@@ -199,13 +203,17 @@ class Cores:
                 task.left -= passed * task.rate
 
     def finished(self, rounding: float) -> list[Task]:
-        """Those that are through first; seconds of work less than ``rounding`` more are none."""
+        """Those that are through first; seconds of work less than ``rounding`` more are none. Nobody where somebody
+        moves first."""
+        if self._moving:
+            return []
         least = max(0.0, min([task.left for task in self._working])) + rounding
         return [task for task in self._working if task.left <= least]
 
     def deal(self) -> float | None:
         """Give out the cores anew. Seconds until the first is finished; None: nobody has any work."""
         working = self._working
+        self._moving = False
         if not working:
             return None
         if not self._bound:
@@ -217,24 +225,50 @@ class Cores:
         if self._wide:
             self._share_out(working[: self._bound], working[self._bound :])
         else:
-            bound, free = self._parts_of(len(working) - self._bound)
-            for task in working[: self._bound]:
-                task.rate = bound[task.core]  # type: ignore[index]
-            for task, rate in zip(working[self._bound :], free, strict=True):
-                task.rate = rate
+            wait = self._settle(working[self._bound :])
+            rates = self._shared_by(working)
+            for task in working:
+                task.rate = rates[task.at]  # type: ignore[index]
+            finish = max(0.0, min([task.left / task.rate for task in working]))
+            self._moving = wait < finish
+            return min(wait, finish)
         return max(0.0, min([task.left / task.rate for task in working]))
 
-    def _parts_of(self, free: int) -> _Parts:
-        """With so many that are not bound and want one core each."""
-        key = (*self._loads, free)
-        found = self._parts.get(key)
+    def _settle(self, free: Sequence[Task]) -> float:
+        """On which core each of those is that are not bound. Seconds until one of them moves."""
+        loads = self._loads.copy()
+        for task in free:
+            if task.at is not None:
+                loads[task.at] += 1
+        for task in free:
+            if task.at is None:
+                task.at = loads.index(min(loads))
+                loads[task.at] += 1
+        while 0 in loads:
+            crowded = next((task for task in free if loads[task.at] > 1), None)  # type: ignore[index]
+            if crowded is None:
+                break
+            if self._uneven is None:
+                self._uneven = self._since
+            wait = self._uneven + self._move - self._since
+            if wait > _ROUNDING:
+                return wait
+            loads[crowded.at] -= 1  # type: ignore[index]
+            crowded.at = loads.index(0)
+            loads[crowded.at] = 1
+            self._uneven = None
+        self._uneven = None
+        return inf
+
+    def _shared_by(self, working: Sequence[Task]) -> tuple[float, ...]:
+        """Seconds of work a second on each core."""
+        loads = [0] * self._count
+        for task in working:
+            loads[task.at] += 1  # type: ignore[index]
+        key = tuple(loads)
+        found = self._shared.get(key)
         if found is None:
-            loads, places = self._loads.copy(), []
-            for _ in range(free):
-                places.append(core := loads.index(min(loads)))
-                loads[core] += 1
-            rates = self._rates(loads)
-            found = self._parts[key] = _Parts(rates, tuple(rates[core] for core in places))
+            found = self._shared[key] = self._rates(loads)
         return found
 
     def _share_out(self, bound: Sequence[Task], free: Sequence[Task]) -> None:

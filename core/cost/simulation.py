@@ -83,6 +83,8 @@ class Network(Struct, frozen=True):
     together: tuple[float, ...] = ()
     """Of each machine: speed of a core while all of them are in use, against one alone. Empty: they do not share
     anything."""
+    move: float = 0.0
+    """Seconds that a core has nothing to do before who shares another one comes to it."""
 
     @property
     def replicas(self) -> int:
@@ -407,7 +409,7 @@ def _shared(network: Network) -> dict[int, Cores]:
         wanted[network.client] += 1
     pairs = enumerate(zip(wanted, network.cores, strict=True))
     return {
-        index: Cores(index, cores, network.together[index] if network.together else 1.0)
+        index: Cores(index, cores, network.together[index] if network.together else 1.0, network.move)
         for index, (needed, cores) in pairs
         if needed > cores
     }

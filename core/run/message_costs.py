@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ from core.run.runner import run_job
 from core.run.sink import Sink
 from core.run.source import Batch, Source
 from core.wire.messages import Measure, Measured
+from core.wire.pacing import SHORT_SECONDS
 
 SMALL: Final = 256
 """Numbers in a tensor."""
@@ -56,18 +58,23 @@ OTHERS: Final = 0.2
 LOOK_SECONDS: Final = 0.3
 STEADY: Final = 1.25
 """Times the least of the repeats is as much as it."""
-STEPS: Final = 800
-"""Of the shard that takes longer than ``SHORT_SECONDS`` on any machine."""
+LONG_SECONDS: Final = 3 * SHORT_SECONDS
+"""Of the shard that runs in a thread of its own. What that costs is a difference, which a longer one would hide."""
+FIRST_STEPS: Final = 100
+"""Of a shard by which its length is found."""
 RUNS: Final = 50
 WARM: Final = 20
 UNDER_WAY: Final = 2
 _READY_SECONDS: Final = 20.0
 
 
-def measured_message_costs() -> MessageCosts:
+def measured_message_costs(
+    progress: Callable[[float], None] | None = None, cancel: threading.Event | None = None
+) -> MessageCosts:
     """Of this machine, with speed 1; takes some seconds the first time.
 
     Typical figures where no agent can be started for it, or while other programs keep the machine too busy to tell.
+    ``progress`` is told which share is done. Raises Cancelled.
     """
     kept = kept_message_costs()
     if kept is not None:
@@ -75,7 +82,9 @@ def measured_message_costs() -> MessageCosts:
     if not can_measure():
         return TYPICAL
     try:
-        return measure_message_costs()
+        return measure_message_costs(progress, cancel)
+    except Cancelled:
+        raise
     except (OSError, psutil.Error, ShardboardError):
         return TYPICAL
 
@@ -110,10 +119,9 @@ def measure_message_costs(
     return costs
 
 
-def agreed(repeats: Sequence[float]) -> float | None:
-    """The least of the repeats, once ``ALIKE`` of them are about as much; None: they do not tell yet."""
-    least = min(repeats)
-    return least if sum(one <= STEADY * least for one in repeats) >= ALIKE else None
+def agree(repeats: Sequence[float]) -> bool:
+    """Whether ``ALIKE`` of them are about as much as the least: before, they do not tell what the machine can do."""
+    return sum(one <= STEADY * min(repeats) for one in repeats) >= ALIKE
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -151,11 +159,9 @@ class _Measuring:
             with _deployed(cluster, node, _first_numbers(LARGE)) as deployment:
                 large = self._stream(deployment, process, LARGE)
                 self._step()
-            long = _long()
-            within = self._run_seconds(cluster, node, long)
+            steps = ceil(FIRST_STEPS * LONG_SECONDS / self._within(cluster, node, _long(FIRST_STEPS)))
             self._step()
-            with _deployed(cluster, node, long) as deployment:
-                beside = self._pace(deployment) - within
+            beside = self._beside(cluster, node, _long(steps))
             self._step()
         return message_costs(small, large, alone, beside)
 
@@ -183,7 +189,10 @@ class _Measuring:
         times = psutil.cpu_times()
         return sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "steal")) - own
 
-    def _undisturbed(self, once: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+    def _least(self, once: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+        return tuple(map(min, zip(*self._undisturbed(once), strict=True)))
+
+    def _undisturbed(self, once: Callable[[], tuple[float, ...]]) -> list[tuple[float, ...]]:
         """Figures of ``once``, repeated until enough of each agree, by what nothing else disturbed."""
         taken: list[tuple[float, ...]] = []
         for _ in range(MOST_REPEATS):
@@ -193,22 +202,29 @@ class _Measuring:
             if self._others() - before > OTHERS * (time.perf_counter() - begun):
                 continue
             taken.append(figures)
-            found = [agreed(repeats) for repeats in zip(*taken, strict=True)]
-            if all(figure is not None for figure in found):
-                return tuple(figure for figure in found if figure is not None)
+            if all(agree(repeats) for repeats in zip(*taken, strict=True)):
+                return taken
         raise DisturbedError
 
-    def _run_seconds(self, cluster: Cluster, node: NodeId, model: onnx.ModelProto) -> float:
-        """Of the model alone on the node."""
+    def _beside(self, cluster: Cluster, node: NodeId, model: onnx.ModelProto) -> float:
+        """Seconds that the node takes for a micro-batch beside the run itself, while it always has one to run."""
+        with _deployed(cluster, node, model) as deployment:
+            self._run(deployment, _Endless(SMALL, WARM))
+            # in turns: a machine is not as fast in one second as in the next
+            taken = self._undisturbed(lambda: (self._pace(deployment), self._within(cluster, node, model)))
+        return statistics.median(between - within for between, within in taken)
+
+    def _within(self, cluster: Cluster, node: NodeId, model: onnx.ModelProto) -> float:
+        """Seconds of a run of the model on the node."""
         body = Measure(model.SerializeToString(), (Port("x", "float32", (1, SMALL)),), RUNS)
+        answer = cluster.request(node, body, _READY_SECONDS).result()
+        if not isinstance(answer, Measured):
+            raise ProtocolError(f"An agent answered {type(answer).__name__} to what it was to measure.")
+        return answer.seconds
 
-        def once() -> tuple[float, ...]:
-            answer = cluster.request(node, body, _READY_SECONDS).result()
-            if not isinstance(answer, Measured):
-                raise ProtocolError(f"An agent answered {type(answer).__name__} to what it was to measure.")
-            return (answer.seconds,)
-
-        return self._undisturbed(once)[0]
+    def _pace(self, deployment: Deployment) -> float:
+        """Seconds between two micro-batches that keep the agent's core busy."""
+        return 1 / self._run(deployment, _Endless(SMALL))
 
     def _alone(self, deployment: Deployment) -> float:
         """Median seconds of one micro-batch at a time."""
@@ -224,7 +240,7 @@ class _Measuring:
                 taken.append(time.perf_counter() - begun)
             return (statistics.median(taken),)
 
-        return self._undisturbed(once)[0]
+        return self._least(once)[0]
 
     def _stream(self, deployment: Deployment, process: psutil.Process, numbers: int) -> Taken:
         """Runs of about ``SECONDS``."""
@@ -236,12 +252,7 @@ class _Measuring:
             self._run(deployment, source)
             return (time.process_time() - client) / source.sent, (_used(process) - agent) / source.sent
 
-        return Taken(*self._undisturbed(once))
-
-    def _pace(self, deployment: Deployment) -> float:
-        """Seconds between two micro-batches in runs that keep the agent's core busy."""
-        self._run(deployment, _Endless(SMALL, WARM))
-        return self._undisturbed(lambda: (1 / self._run(deployment, _Endless(SMALL)),))[0]
+        return Taken(*self._least(once))
 
     def _run(self, deployment: Deployment, source: Source) -> float:
         """Micro-batches per second."""
@@ -287,10 +298,10 @@ def _first_numbers(numbers: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
-def _long() -> onnx.ModelProto:
-    """Takes a few numbers and gives as many back, after some milliseconds."""
+def _long(steps: int) -> onnx.ModelProto:
+    """Takes a few numbers and gives as many back, after so many products with a matrix."""
     weight = np.full(SMALL * SMALL, 1 / SMALL, np.float32).tobytes()
-    names = ["x", *(f"v{step}" for step in range(STEPS - 1)), "y"]
+    names = ["x", *(f"v{step}" for step in range(steps - 1)), "y"]
     graph = helper.make_graph(
         [helper.make_node("MatMul", [source, "w"], [made], name=made) for source, made in pairwise(names)],
         "long",

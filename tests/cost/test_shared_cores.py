@@ -71,6 +71,15 @@ class TestCores:
         assert sum(each * taken for each, taken in zip(found, work, strict=True)) <= cores * 1.05
         assert all(each <= 1.02 / taken for each, taken in zip(found, seconds, strict=True))
 
+    @pytest.mark.parametrize(("move", "seconds"), [(0.0, 4.5), (0.5, 4.75), (100.0, 8.0)])
+    def test_who_shares_a_core_comes_to_a_free_one_after_a_while(self, move: float, seconds: float) -> None:
+        """The first two are bound to a core each; the second has soon done, the third has begun beside the first."""
+        messages = tuple(Message(CLIENT, i, i, 0.0, 0.0) for i in range(3))
+        messages += tuple(Message(i, CLIENT, CLIENT, 0.0, 0.0) for i in range(3))
+        runs = tuple(Run(i, taken, 0.0, (3 + i,)) for i, taken in enumerate([4.0, 1.0, 4.0]))
+        stations = (Station(core=0), Station(core=1), Station())
+        assert latency(Network(stations, (2,), runs, messages, 0.0, move=move)) == pytest.approx(seconds)
+
     def test_share_cores(self) -> None:
         def costs(here: bool, cores: int, threads: int = 1) -> list[NodeCost]:
             machines = {node: Machine("lab", cores, threads, here=here) for node in (A, B)}

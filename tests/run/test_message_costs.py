@@ -16,7 +16,7 @@ from core.run.message_costs import (
     SMALL,
     DisturbedError,
     Taken,
-    agreed,
+    agree,
     measure_message_costs,
     measured_message_costs,
     message_costs,
@@ -47,9 +47,9 @@ def test_noise_gives_no_negative_costs() -> None:
 
 
 def test_repeats_have_to_agree() -> None:
-    assert agreed([1.1, 1.0, 5.0]) is None
-    assert agreed([1.1, 1.0, 5.0, 1.2]) == 1.0
-    assert agreed([1.1, 1.0, 1.2, 0.5]) is None, "the least of them is what the machine can do"
+    assert not agree([1.1, 1.0, 5.0])
+    assert agree([1.1, 1.0, 5.0, 1.2])
+    assert not agree([1.1, 1.0, 1.2, 0.5]), "the least of them is what the machine can do"
 
 
 def test_it_can_be_stopped_and_what_was_known_stays() -> None:
