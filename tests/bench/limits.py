@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -23,7 +24,11 @@ FOREIGN_CORES = 0.15
 """Cores used by processes of nobody here, above which a repeat is measured again."""
 CORES_AT_ONCE = 0.9
 """Speed of a core while another works too, below which the host of a virtual machine has taken one of them away."""
+MEMORY_AT_ONCE = 0.75
+"""Of the most bytes a second, below which other machines on the same host take the way to memory."""
 _HASHED = bytes(32 << 20)
+_COPIED = 32 << 20
+"""Bytes, more than caches hold."""
 
 
 def session(path: str | Path, threads: int = 1) -> ort.InferenceSession:
@@ -132,22 +137,35 @@ def foreign_cores(seconds: float) -> float:
 def cores_at_once() -> float:
     """Speed of a core while two work, against one that works alone. In a thread's own time, so that it tells what other
     machines on the same host take, and nothing of this one; hashing needs no memory that they would share."""
-    (alone,), both = _hashing(1), _hashing(2)
+
+    def hashed() -> None:
+        hashlib.sha256(_HASHED).digest()
+
+    (alone,), both = _seconds([hashed]), _seconds([hashed, hashed])
     return alone / max(both)
 
 
-def _hashing(threads: int) -> list[float]:
-    """Seconds of each."""
-    taken = [0.0] * threads
-    together = threading.Barrier(threads)
+def memory_at_once(repeats: int = 3) -> float:
+    """Bytes per second that each of two threads reads and writes elsewhere while the other does so too, in its own
+    time."""
+    places = [(np.zeros(_COPIED, np.uint8), np.ones(_COPIED, np.uint8)) for _ in range(2)]
+    copies = [partial(np.copyto, target, source) for target, source in places]
+    _seconds(copies)  # memory is given out when it is first written
+    return _COPIED / min(max(_seconds(copies)) for _ in range(repeats))
 
-    def work(which: int) -> None:
+
+def _seconds(works: Sequence[Callable[[], None]]) -> list[float]:
+    """Of each, side by side, in its thread's own time."""
+    taken = [0.0] * len(works)
+    together = threading.Barrier(len(works))
+
+    def timed(which: int) -> None:
         together.wait()
         begun = time.thread_time()
-        hashlib.sha256(_HASHED).digest()
+        works[which]()
         taken[which] = time.thread_time() - begun
 
-    workers = [threading.Thread(target=work, args=(which,)) for which in range(threads)]
+    workers = [threading.Thread(target=timed, args=(which,)) for which in range(len(works))]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -24,7 +24,15 @@ from core.commands.planning import Costs, predicted
 from core.commands.wanted import comparable
 from core.model.library import resolve_model
 from core.paths import cache_dir
-from tests.bench.limits import CORES_AT_ONCE, FOREIGN_CORES, cores_at_once, foreign_cores, machine
+from tests.bench.limits import (
+    CORES_AT_ONCE,
+    FOREIGN_CORES,
+    MEMORY_AT_ONCE,
+    cores_at_once,
+    foreign_cores,
+    machine,
+    memory_at_once,
+)
 from tests.bench.prediction_cells import Cell, Cells, Kept
 from tests.bench.prediction_errors import summary, table
 from tests.bench.prediction_run import foretold, measured_costs, run_cell
@@ -33,6 +41,8 @@ MICRO_BATCHES = {"resnet50": 1, "mobilenetv2": 2, "bert-base": 1, "gpt2": 1, "ls
 """Items that travel together. A micro-batch takes some 30 to 300 ms of one core; the LSTM's 0.5 ms."""
 TRIES = 3
 """A cell that was disturbed is run again, as often as this."""
+MEMORY_LOOKS = 10
+"""At the beginning, for the most that the way to memory carries."""
 
 
 def main() -> None:
@@ -77,21 +87,22 @@ def _wanted(chosen: argparse.Namespace) -> Iterator[Cell]:
 def _run(chosen: argparse.Namespace, cells: Cells, wanted: Sequence[Cell]) -> None:
     folder = cache_dir() / "prediction-agents"
     costs: dict[tuple[str, int, str], Costs] = {}
+    memory = max(memory_at_once() for _ in range(MEMORY_LOOKS))
     for number, cell in enumerate(wanted):
         if cell in cells and not chosen.again:
             continue
         model, _ = resolve_model(cell.model)
         micro_batch = MICRO_BATCHES.get(cell.model, 1)
-        _await_quiet(chosen.patience)
+        _await_quiet(chosen.patience, memory)
         if cell.case not in costs:
             costs[cell.case] = measured_costs(cell, model, micro_batch, folder)
-            _await_quiet(chosen.patience)
+            _await_quiet(chosen.patience, memory)
         began = time.perf_counter()
         tries = [run_cell(cell, model, micro_batch, costs[cell.case], folder, chosen.seconds)]
-        while _disturbed(tries[-1]) and len(tries) < TRIES:
-            _await_quiet(chosen.patience)
+        while _disturbance(tries[-1], memory) > 0 and len(tries) < TRIES:
+            _await_quiet(chosen.patience, memory)
             tries.append(run_cell(cell, model, micro_batch, costs[cell.case], folder, chosen.seconds))
-        best = min(tries, key=_disturbance)
+        best = min(tries, key=lambda one: _disturbance(one, memory))
         cells.keep(best)
         took = time.perf_counter() - began
         print(f"{number + 1}/{len(wanted)} {cell.key} ({took:.1f} s): {_told(best)}", file=sys.stderr, flush=True)
@@ -112,23 +123,26 @@ def _predict(cells: Cells, wanted: Sequence[Cell]) -> None:
         print(f"{kept.cell.key}: {_told(again)}", file=sys.stderr, flush=True)
 
 
-def _await_quiet(seconds: float) -> None:
-    """Until the machine does nothing else and has all its cores, but no longer than this."""
+def _await_quiet(seconds: float, memory: float) -> None:
+    """Until the machine does nothing else and has all its cores and its way to memory, but no longer than this."""
     end = time.perf_counter() + seconds
     while (left := end - time.perf_counter()) > 0:
-        if foreign_cores(min(1.0, left)) <= FOREIGN_CORES and cores_at_once() >= CORES_AT_ONCE:
+        if _missing(foreign_cores(min(1.0, left)), cores_at_once(), memory_at_once() / memory) <= 0:
             return
 
 
-def _disturbance(kept: Kept) -> float:
-    """Cores that were missing."""
-    found = kept.measured
-    return found.foreign_cores + max(0.0, CORES_AT_ONCE - found.cores_at_once) if found is not None else 0.0
+def _missing(foreign: float, cores: float, memory: float) -> float:
+    """By how much others have disturbed: parts of cores, and of the ``memory`` bandwidth. 0: not so that it shows."""
+    return sum(
+        max(0.0, missing) for missing in (foreign - FOREIGN_CORES, CORES_AT_ONCE - cores, MEMORY_AT_ONCE - memory)
+    )
 
 
-def _disturbed(kept: Kept) -> bool:
+def _disturbance(kept: Kept, memory: float) -> float:
     found = kept.measured
-    return found is not None and (found.foreign_cores > FOREIGN_CORES or found.cores_at_once < CORES_AT_ONCE)
+    if found is None:
+        return 0.0
+    return _missing(found.foreign_cores, found.cores_at_once, found.memory_at_once / memory)
 
 
 def _told(kept: Kept) -> str:

@@ -56,6 +56,8 @@ class Figures(Struct, frozen=True):
     """Cores used by nobody here meanwhile."""
     cores_at_once: float = 1.0
     """As ``limits.cores_at_once``, right after."""
+    memory_at_once: float = 0.0
+    """Bytes per second, as ``limits.memory_at_once``, right after."""
     micro_batches: int = 0
 
 

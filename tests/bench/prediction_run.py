@@ -29,7 +29,7 @@ from core.run.runner import run_job
 from core.run.sink import Sink
 from core.run.source import Batch, Source
 from core.units import parse_rate
-from tests.bench.limits import Feed, cores_at_once, family_seconds, machine_seconds
+from tests.bench.limits import Feed, cores_at_once, family_seconds, machine_seconds, memory_at_once
 from tests.bench.prediction_cells import Cell, Figures, Kept, Node
 
 LOOPBACK = "loopback"
@@ -169,7 +169,7 @@ class _Run:
         nodes = self._deployment.plan.request.nodes
         order = [list(self._processes).index(node) for node in nodes]
         return Figures(
-            throughput=self._rows * steady_rate(sink.moments, source.ended)
+            throughput=self._rows * steady_rate(sink.moments, source.ended, report.in_flight)
             if self._deployment.plan.replicas == 1
             else completion_rate(sink.completed, source.ended),
             latency_s=latency,
@@ -178,6 +178,7 @@ class _Run:
             client_cpu_s=float(spent[-1]) / count,
             foreign_cores=foreign,
             cores_at_once=cores_at_once(),
+            memory_at_once=memory_at_once(),
             micro_batches=count,
         )
 
@@ -205,12 +206,16 @@ def completion_rate(completed: Sequence[tuple[float, int]], fed_until: float) ->
     return float(np.polyfit(when - when[0], items, 1)[0])
 
 
-def steady_rate(moments: Sequence[float], fed_until: float) -> float:
+def steady_rate(moments: Sequence[float], fed_until: float, under_way: int) -> float:
     """Micro-batches per second while the source still gave some: the slope of completions, so that neither a burst nor
-    the filling and draining at the ends counts."""
+    the filling and draining at the ends counts. As many as are under way at a time may go on together: the mean of
+    their moments counts, where there were several such rounds."""
     counted = [moment for moment in moments if moment <= fed_until]
     if len(counted) < FEWEST_BATCHES:
         counted = list(moments[:-LEFT_OUT])
     counted = counted[max(LEFT_OUT, len(counted) // 5) :]
-    slope = np.polyfit(np.array(counted) - counted[0], np.arange(len(counted)), 1)[0]
+    together = under_way if len(counted) >= 2 * under_way else 1
+    rounds = len(counted) // together
+    means = np.reshape(counted[-rounds * together :], (rounds, together)).mean(axis=1)
+    slope = np.polyfit(means - means[0], together * np.arange(rounds), 1)[0]
     return float(slope)

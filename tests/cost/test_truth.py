@@ -64,4 +64,10 @@ def test_cells_are_kept_between_runs(tmp_path: Path) -> None:
 
 def test_the_rate_leaves_out_filling_and_draining() -> None:
     moments = [0.5, 0.5, 0.5, *(1 + 0.1 * step for step in range(40)), 6.0, 7.0]
-    assert steady_rate(moments, 5.0) == pytest.approx(10, rel=0.01)
+    assert steady_rate(moments, 5.0, 1) == pytest.approx(10, rel=0.01)
+    assert steady_rate(moments, 5.0, 3) == pytest.approx(10, rel=0.01)
+
+
+def test_few_micro_batches_that_end_in_pairs_have_the_rate_of_the_pairs() -> None:
+    moments = [10 + 2 * pair + late for pair in range(5) for late in (0.0, 0.1)]
+    assert steady_rate(moments[:9], moments[6], 2) == pytest.approx(1)
