@@ -23,7 +23,7 @@ class Backlog(Generic[T]):
         return len(self._heap)
 
     def put(self, run: Run, item: T) -> None:
-        shard, job, seq, _ = run
+        shard, job, seq = run[:3]
         # The number keeps the order of arrival, and keeps items from being compared.
         heappush(self._heap, (job, seq, shard, next(self._numbers), run[:3], item))
 

@@ -361,8 +361,8 @@ class Control:
         threads = body.threads or self._info.threads
 
         def measure() -> Reply:
-            seconds, quiet = measure_graph(body.graph, body.inputs, body.repeats, threads, body.seconds)
-            return Measured(seconds, quiet, self._loader.free_memory)
+            found = measure_graph(body.graph, body.inputs, body.repeats, threads, body.seconds)
+            return Measured(found.seconds, found.quiet, self._loader.free_memory, found.held)
 
         return self._later(received.sender, request, measure)
 

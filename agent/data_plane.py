@@ -38,7 +38,7 @@ from core.wire.messages import (
     ShardFailed,
     Tensors,
 )
-from core.wire.sockets import Received, Wire
+from core.wire.sockets import DATA_SILENCE_SECONDS, Received, Wire
 from core.wire.trust import TrustStore
 
 _MOST_AT_A_TIME: Final = 64
@@ -73,7 +73,7 @@ class DataPlane:
         self._blobs = blobs
         self._limits = limits
         self._meter = meter
-        self._listener = wire.listen(bind, port, hwm=_INCOMING, send_hwm=_OUTGOING)
+        self._listener = wire.listen(bind, port, hwm=_INCOMING, send_hwm=_OUTGOING, silence=DATA_SILENCE_SECONDS)
         self.port = self._listener.port
         self._waker = wire.waker()
         self._poller = wire.poller()

@@ -83,6 +83,8 @@ class Run(NamedTuple):
     job: int
     seq: int
     feed: Mapping[str, Array]
+    received: int = 0
+    """Bytes of these that came from other nodes and the client."""
 
 
 class Send(NamedTuple):
@@ -121,11 +123,12 @@ Effect = Run | Send | Fail | Refuse | Drop
 class _Batch:
     """A micro-batch at one shard, until the shard ran."""
 
-    __slots__ = ("feed", "nbytes", "running")
+    __slots__ = ("feed", "nbytes", "received", "running")
 
     def __init__(self) -> None:
         self.feed: dict[str, Array] = {}
         self.nbytes = 0
+        self.received = 0
         self.running = False
 
 
@@ -179,6 +182,10 @@ class Dataflow:
         """Nothing is held here but what belongs to this micro-batch."""
         return all(key[1:] == (job, seq) for key in self._held)
 
+    def wants(self, run: Run) -> bool:
+        """Whether anybody is still interested in what it makes."""
+        return run[:3] in self._held
+
     def handle(self, event: Event) -> list[Effect]:
         if type(event) is TensorsArrived:
             return self._on_tensors(*event)
@@ -209,7 +216,7 @@ class Dataflow:
             return [refuse(header, "field", error.message)]
         if batch is None and (full := self._full()):
             return [refuse(header, "busy", full)]
-        return self._offer(key, arrays)
+        return self._offer(key, arrays, travelled=True)
 
     def _check_sender(self, header: Tensors, user: str) -> None:
         if header.deployment != self.deployment:
@@ -242,8 +249,8 @@ class Dataflow:
             return f"This node holds {format_bytes(self._nbytes)} of inputs already; send fewer at a time."
         return None
 
-    def _offer(self, key: Key, arrays: Mapping[str, Array]) -> list[Effect]:
-        """Add inputs that passed the checks; duplicates are dropped."""
+    def _offer(self, key: Key, arrays: Mapping[str, Array], *, travelled: bool) -> list[Effect]:
+        """Add inputs that passed the checks; duplicates are dropped. ``travelled``: they are not of this node."""
         batch = self._held.get(key)
         if batch is None:
             batch = self._held[key] = _Batch()
@@ -253,12 +260,13 @@ class Dataflow:
             if name not in batch.feed:
                 batch.feed[name] = array
                 batch.nbytes += array.nbytes
+                batch.received += array.nbytes * travelled
                 self._nbytes += array.nbytes
         if batch.running or len(batch.feed) < len(self._ports[key[0]]):
             return []
         batch.running = True
         self.running += 1
-        return [Run(*key, batch.feed)]
+        return [Run(*key, batch.feed, batch.received)]
 
     # ------------------------------------------------------------ runs
 
@@ -275,7 +283,7 @@ class Dataflow:
                 ]
                 if consumer.node == self.node:
                     local = {target: array for target, array, _ in arrays}
-                    effects += self._offer((consumer.shard, run.job, run.seq), local)
+                    effects += self._offer((consumer.shard, run.job, run.seq), local, travelled=False)
                 else:
                     effects.append(Send(consumer.node, run.shard, consumer.shard, run.job, run.seq, arrays))
         except ProtocolError as error:

@@ -22,7 +22,7 @@ from agent.arena import SHARED
 from agent.blobs import BlobStore
 from agent.failures import AgentFailureError
 from agent.graph_proto import DTYPES, place_weights
-from core.cost.clock import timed_runs
+from core.cost.clock import Timed, timed_runs
 from core.plan.form import Port, Shard, Weight
 from core.units import format_bytes
 
@@ -98,11 +98,9 @@ def load_shard(shard: Shard, blobs: BlobStore, threads: int) -> LoadedShard:
     return LoadedShard(shard, session)
 
 
-def measure_graph(
-    graph: bytes, inputs: Sequence[Port], repeats: int, threads: int, seconds: float = 0.0
-) -> tuple[float, float]:
-    """Seconds of a run of a self-contained graph on zeros: the median by the wall's clock, and what it takes
-    undisturbed; at most ``repeats`` runs, in about ``seconds`` if they are not 0 (see ``timed_runs``).
+def measure_graph(graph: bytes, inputs: Sequence[Port], repeats: int, threads: int, seconds: float = 0.0) -> Timed:
+    """What runs of a self-contained graph on zeros take; at most ``repeats`` runs, in about ``seconds`` if they are not
+    0 (see ``timed_runs``).
 
     Dimensions that are not known count as 1. Raises AgentFailureError("field" or "model").
     """

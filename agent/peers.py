@@ -17,7 +17,7 @@ from core.plan.form import NodeId, ShardId
 from core.wire.frames import encode_header
 from core.wire.keys import is_key
 from core.wire.messages import ShardFailed
-from core.wire.sockets import Buffer, Channel, Poller, Wire
+from core.wire.sockets import DATA_SILENCE_SECONDS, Buffer, Channel, Poller, Wire
 
 PATIENCE: Final = 5.0
 """Seconds."""
@@ -105,7 +105,7 @@ class Peers:
     def _peer(self, node: NodeId) -> _Peer:
         peer = self._peers.get(node)
         if peer is None:
-            channel = self._wire.connect(self._endpoints[node], node, hwm=MOST_BATCHES)
+            channel = self._wire.connect(self._endpoints[node], node, hwm=MOST_BATCHES, silence=DATA_SILENCE_SECONDS)
             self._poller.register(channel)
             peer = self._peers[node] = _Peer(channel)
         return peer

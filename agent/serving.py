@@ -209,7 +209,11 @@ class Serving:
         shard, took = outcome.run.shard, outcome.seconds
         # up at once, down slowly: one slow run is enough to leave this thread
         self._seconds[shard] = max(took, _FADE * self._seconds.get(shard, took) + (1 - _FADE) * took)
+        counts = type(outcome) is ShardRan and self.flow.wants(outcome.run)
+        before = self.sent_bytes
         self._handle(outcome)
+        if counts:
+            self._meter.handed_on(shard, took, self.sent_bytes - before, outcome.run.received)
 
     def _send(self, send: Send) -> None:
         node, producer, consumer, job, seq, arrays = send

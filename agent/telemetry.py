@@ -32,7 +32,7 @@ _POWERCAP: Final = Path("/sys/class/powercap")
 class _Account:
     """One shard since the previous drain, and since it was loaded."""
 
-    __slots__ = ("busy", "items", "label", "running_since", "total_items")
+    __slots__ = ("busy", "items", "label", "received", "running_since", "runs", "seconds", "sent", "total_items")
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -40,6 +40,8 @@ class _Account:
         self.items = 0
         self.total_items = 0
         self.running_since: float | None = None
+        self.runs = self.sent = self.received = 0
+        self.seconds = 0.0
 
 
 class Meter:
@@ -81,6 +83,17 @@ class Meter:
             account.total_items += items
             self._executions.append(Execution(shard, seq, start, seconds))
 
+    def handed_on(self, shard: ShardId, seconds: float, sent: int, received: int) -> None:
+        """The outputs of a run have gone where they are wanted: all that is to be counted of one micro-batch at once,
+        so that the counters belong together whenever they are read. Bytes of tensors, to and from elsewhere."""
+        with self._lock:
+            account = self._accounts.get(shard)
+            if account is not None:
+                account.runs += 1
+                account.seconds += seconds
+                account.sent += sent
+                account.received += received
+
     def drain(self) -> tuple[tuple[ShardLoad, ...], tuple[Execution, ...]]:
         """Loads over the time since the previous drain, and its executions (the newest 64)."""
         with self._lock:
@@ -102,7 +115,17 @@ class Meter:
         busy = account.busy
         if account.running_since is not None:
             busy += now - max(account.running_since, self._drained)
-        load = ShardLoad(shard, account.label, min(1.0, busy / interval), account.items / interval, account.total_items)
+        load = ShardLoad(
+            shard=shard,
+            label=account.label,
+            busy=min(1.0, busy / interval),
+            items_per_s=account.items / interval,
+            items=account.total_items,
+            runs=account.runs,
+            seconds=account.seconds,
+            sent=account.sent,
+            received=account.received,
+        )
         account.busy, account.items = 0.0, 0
         return load
 

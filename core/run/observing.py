@@ -1,23 +1,27 @@
 """What the nodes of a deployment are seen to do while it runs, in the terms in which a plan is predicted.
 
+What a micro-batch takes and what crosses for it comes from counters of the nodes, divided by the micro-batches that
+these count: exact, however long was watched. Shares of time come from the intervals of telemetry.
+
 Fed with telemetry, asked for figures; no I/O, no clock of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
 
 from core.cost.types import Machine
 from core.plan.form import NodeId, Plan, ShardId
-from core.wire.messages import Telemetry
+from core.run.active_time import ActiveTime
+from core.wire.messages import ShardLoad, Telemetry
 
 LEAST_RUNS: Final = 5
 """Of each shard, before its mean time says anything."""
-LEAST_SECONDS: Final = 0.9
-"""Of telemetry, before shares and rates say anything."""
+LEAST_SECONDS: Final = 0.5
+"""At work, before shares of time say anything."""
 
 
 class Observation(Struct, frozen=True):
@@ -25,26 +29,23 @@ class Observation(Struct, frozen=True):
 
     node: NodeId
     compute_s: float
-    """Mean of its shards' runs, the rest that a CPU limit wants included."""
+    """Mean of its shards' runs, all of them, the rest that a CPU limit wants included."""
     share: float
     """Part of the time in which it computes, that rest included, 0..1."""
     sent_bytes: float
+    """Of tensors, counted; as ``received_bytes``."""
     received_bytes: float
     memory_bytes: int
     """Resident; the highest seen."""
     held: float
     """Cores that its agent had while it computed, over its threads, at most 1.0: less where others took them."""
     seconds: float
-    """Of telemetry that all this rests on."""
+    """At work, that the shares of time rest on."""
 
     @property
     def wait(self) -> float:
         """Part of the time in which it does not compute: it handles messages, or has nothing to do."""
         return 1.0 - self.share
-
-    @property
-    def micro_batches_per_s(self) -> float:
-        return self.share / self.compute_s
 
     @property
     def cycle_s(self) -> float:
@@ -53,13 +54,29 @@ class Observation(Struct, frozen=True):
 
 
 class _Tally:
+    """Counters of one node's shards: as they were first told, and as they are."""
+
     def __init__(self, shards: Iterable[ShardId]) -> None:
-        self.runs = dict.fromkeys(shards, 0)
-        self.taken = dict.fromkeys(self.runs, 0.0)
-        self.last: Telemetry | None = None
-        self.busy = self.cores = self.seconds = 0.0
-        self.sent = self.received = 0
+        self.shards = frozenset(shards)
+        self.first: dict[ShardId, ShardLoad] = {}
+        self.last: dict[ShardId, ShardLoad] = {}
+        self.time = ActiveTime()
         self.memory = 0
+
+    def take(self, sample: Telemetry) -> None:
+        self.last = {load.shard: load for load in sample.shards if load.shard in self.shards}
+        if self.first.keys() != self.last.keys() or any(self.runs(shard) < 0 for shard in self.last):
+            self.first = self.last  # the shards were loaded (anew)
+        self.time.take(sample)
+        self.memory = max(self.memory, sample.process_memory)
+
+    def runs(self, shard: ShardId) -> int:
+        """Micro-batches since the first telemetry."""
+        return self.last[shard].runs - self.first[shard].runs
+
+    def per_micro_batch(self, counter: Callable[[ShardLoad], float]) -> float:
+        """All shards together, each by its own runs."""
+        return sum((counter(last) - counter(self.first[shard])) / self.runs(shard) for shard, last in self.last.items())
 
 
 class Observer:
@@ -80,24 +97,8 @@ class Observer:
     def take(self, node: NodeId, sample: Telemetry) -> None:
         """The next telemetry of a node; those of other nodes and deployments do not count."""
         tally = self._tallies.get(node)
-        if tally is None or sample.deployment != self._deployment:
-            return
-        before, tally.last = tally.last, sample
-        if before is None or sample.time <= before.time or sample.data_sent < before.data_sent:
-            return
-        seconds = sample.time - before.time
-        if not sample.executions and not any(load.busy for load in sample.shards):
-            return  # before the first micro-batch, or after the last
-        tally.seconds += seconds
-        tally.busy += seconds * min(1.0, sum(load.busy for load in sample.shards))
-        tally.cores += seconds * sample.process_cpu
-        tally.sent += sample.data_sent - before.data_sent
-        tally.received += sample.data_received - before.data_received
-        tally.memory = max(tally.memory, sample.process_memory)
-        for run in sample.executions:
-            if run.shard in tally.runs:
-                tally.runs[run.shard] += 1
-                tally.taken[run.shard] += run.seconds
+        if tally is not None and sample.deployment == self._deployment:
+            tally.take(sample)
 
     def observations(self) -> dict[NodeId, Observation]:
         """Of the nodes of which enough was seen."""
@@ -105,21 +106,19 @@ class Observer:
         return {node: one for node, one in found.items() if one is not None}
 
     def _observation(self, node: NodeId, tally: _Tally) -> Observation | None:
-        if tally.seconds < LEAST_SECONDS or min(tally.runs.values()) < LEAST_RUNS or tally.busy <= 0:
+        if tally.last.keys() != tally.shards or min(map(tally.runs, tally.shards)) < LEAST_RUNS:
             return None
-        running = sum(tally.taken[shard] / runs for shard, runs in tally.runs.items())
-        if running <= 0:
+        time, running = tally.time, tally.per_micro_batch(lambda load: load.seconds)
+        if time.seconds < LEAST_SECONDS or time.busy <= 0 or not running > 0:
             return None
-        micro_batches = tally.busy / running
         machine = self._machines[node]
-        compute = running / machine.cpu_limit
         return Observation(
             node=node,
-            compute_s=compute,
-            share=min(1.0, tally.busy / tally.seconds / machine.cpu_limit),
-            sent_bytes=tally.sent / micro_batches,
-            received_bytes=tally.received / micro_batches,
+            compute_s=running / machine.cpu_limit,
+            share=min(1.0, time.busy / time.seconds / machine.cpu_limit),
+            sent_bytes=tally.per_micro_batch(lambda load: load.sent),
+            received_bytes=tally.per_micro_batch(lambda load: load.received),
             memory_bytes=tally.memory,
-            held=min(1.0, tally.cores / (tally.busy * machine.threads)),
-            seconds=tally.seconds,
+            held=min(1.0, time.cores / (time.busy * machine.threads)),
+            seconds=time.seconds,
         )

@@ -26,10 +26,10 @@ more than half of them are: such a run does not show what the plan can do."""
 
 Predict = Callable[[Mapping[NodeId, float], float], Prediction]
 """The plan that was run, with these speeds and with messages that cost so many times what they do now."""
-Reason = Literal["", "same", "idle", "unexplained"]
+Reason = Literal["", "same", "idle", "links", "unexplained"]
 """Why nothing is corrected. "same": nothing differs. "idle": the nodes were not kept busy, because inputs came too
-slowly, were too few, or this workstation was too busy to send them. "unexplained": no correction brings the prediction
-nearer to the run."""
+slowly, were too few, or this workstation was too busy to send them. "links": a link is not what it was measured to be.
+"unexplained": no correction brings the prediction nearer to the run."""
 
 
 class Correction(Struct, frozen=True):
@@ -51,6 +51,15 @@ class Correction(Struct, frozen=True):
     def empty(self) -> bool:
         return not self.changes and self.messages == 1.0
 
+    @property
+    def may_be_links(self) -> bool:
+        """Whether a link that is not what it was measured to be would show as this."""
+        return self.messages != 1.0 or self.reason in {"idle", "unexplained"}
+
+    def without(self, reason: Reason) -> Correction:
+        """Nothing corrected, and why."""
+        return Correction((), 1.0, self.measured, self.before, self.before, reason)
+
 
 def correction(
     predict: Predict,
@@ -68,11 +77,11 @@ def correction(
     """
     nothing = Correction(measured=throughput, before=told.throughput, after=told.throughput)
     if not throughput > 0 or not told.throughput > 0 or _idle(told, throughput, latency_s):
-        return _without(nothing, "idle")
+        return nothing.without("idle")
     changes = changes_of(told, observations, speeds)
     off = _off(told.throughput, throughput)
     if not changes and off < SAME:
-        return _without(nothing, "same")
+        return nothing.without("same")
     seen = {**speeds, **{change.node: change.after for change in changes}}
     found: list[Correction] = []
     if changes:
@@ -87,13 +96,8 @@ def correction(
             break
     best = min(found, key=lambda one: _off(one.after, throughput), default=None)
     if best is None or _off(best.after, throughput) >= max(off, SAME):
-        return _without(nothing, "unexplained")
+        return nothing.without("unexplained")
     return best
-
-
-def _without(nothing: Correction, reason: Reason) -> Correction:
-    """``nothing`` with the reason why."""
-    return Correction((), 1.0, nothing.measured, nothing.before, nothing.after, reason)
 
 
 def _fitted(predict: Predict, speeds: Mapping[NodeId, float], wanted: float) -> tuple[float, float] | None:

@@ -52,7 +52,7 @@ from core.wire.messages import ShardFailed
 Array = npt.NDArray[Any]
 
 PROGRESS_SECONDS = 0.1
-LAST_TELEMETRY_SECONDS = 0.5
+LAST_TELEMETRY_SECONDS = 2.0
 KEPT_BYTES = 128 * 2**20
 MISSING_SECONDS = 15.0
 
@@ -154,7 +154,7 @@ class _Runner:
             raise self._error
         self._sink.close()
         alive = [node.id for node in self._cluster.nodes() if node.state in CONNECTED]
-        self._use.wait_for_next_samples(alive, LAST_TELEMETRY_SECONDS)
+        self._use.wait_for_last_samples(alive, LAST_TELEMETRY_SECONDS)
         if progress is not None:
             progress(self._progress(time.perf_counter()))
 
@@ -240,6 +240,7 @@ class _Runner:
     def report(self) -> RunReport:
         metrics, plan = self._metrics, self._plan
         ended = metrics.completions[-1][0] if metrics.completions else metrics.started
+        seconds = ended - metrics.started
         lost = [
             f"{name} was lost during the run; its work went to the others." for name in self._job.lost_nodes.values()
         ]
@@ -247,10 +248,10 @@ class _Runner:
             model=plan.model_name,
             strategy=plan.request.strategy,
             items=metrics.items_done,
-            seconds=ended - metrics.started,
+            seconds=seconds,
             throughput=steady_throughput(metrics.completions, metrics.started),
             latency_ms=latency_of(metrics.latencies),
-            nodes=self._use.uses(plan.request.nodes, {n.id: n.name for n in self._cluster.nodes()}),
+            nodes=self._use.uses(plan.request.nodes, {n.id: n.name for n in self._cluster.nodes()}, seconds),
             started=self._started_at,
             micro_batch=plan.request.micro_batch,
             request=plan.request,

@@ -50,6 +50,14 @@ class ShardLoad(Struct, frozen=True):
     items_per_s: float
     items: int
     """Items since the shards were loaded."""
+    runs: int
+    """Micro-batches since then whose outputs were handed on; the three below are of these and no others."""
+    seconds: float
+    """That they ran."""
+    sent: int
+    """Bytes of tensors that went to other nodes and the client."""
+    received: int
+    """Bytes of tensors that came from there."""
 
 
 class Execution(Struct, frozen=True, array_like=True):
@@ -237,6 +245,9 @@ class Measured(Struct, frozen=True, tag="measured"):
     """Of an undisturbed run: other programs hardly show in it."""
     free_memory: int = 0
     """Bytes that shards may take: within the node's limit, and free on its machine."""
+    held: float = 1.0
+    """Part of the time in which the processor was there for the runs, 0..1: less where other programs, or a quota, kept
+    them from it."""
 
 
 class LinkSample(Struct, frozen=True, array_like=True):

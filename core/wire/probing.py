@@ -41,6 +41,7 @@ _LONG_SECONDS: Final = 0.25
 """Messages that take longer are sent one by one."""
 _MOST_IN_FLIGHT: Final = 64
 _FIRST_WINDOW: Final = 16
+_STREAM_WINDOW: Final = 4
 _TICK_SECONDS: Final = 0.05
 _CONNECT_SECONDS: Final = 3.0
 
@@ -64,6 +65,16 @@ def probe_link(
     smallest size), RemoteError (refused there), ProtocolError, Cancelled (``stop`` said so).
     """
     return _Probing(channel, probe, pull, pace, stop).all(sizes, seconds)
+
+
+def stream_link(
+    channel: Channel, probe: str, size: int, seconds: float, *, pull: bool = False, stop: Callable[[], bool]
+) -> list[float]:
+    """When (``time.perf_counter``) messages of ``size`` came through that were sent one after the other for so long.
+
+    Takes up to 3 s more to connect. Raises as ``probe_link``.
+    """
+    return _Probing(channel, probe, pull, None, stop).arrivals(size, seconds)
 
 
 class _Probing:
@@ -94,6 +105,19 @@ class _Probing:
         if not samples:
             raise UnreachableError(f"The link is too slow to be measured in {seconds:g} s.")
         return LinkProbed(round_trip, tuple(samples))
+
+    def arrivals(self, size: int, seconds: float) -> list[float]:
+        self._connect()
+        payload, answer = (b"", size) if self._pull else (bytes(size), 0)
+        self._first = self._number + 1
+        sent, found = 0, list[float]()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            if sent - len(found) < _STREAM_WINDOW and self._send(answer, payload):
+                sent += 1
+            elif self._acknowledged(answer, end):
+                found.append(time.perf_counter())
+        return found
 
     def _connect(self) -> None:
         """Until something has come back."""

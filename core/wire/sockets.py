@@ -34,9 +34,13 @@ DEFAULT_HWM: Final = 256
 """Messages that a socket holds for one peer before it refuses more."""
 MAX_MESSAGE: Final = 1 << 31
 """Bytes of the largest frame that a peer may send."""
+SILENCE_SECONDS: Final = 6.0
+"""A connection whose peer is silent for so long ends."""
+DATA_SILENCE_SECONDS: Final = 600.0
+"""The same of connections that carry tensors: nothing else comes through while a large one is on a slow line. A node
+that is gone shows on its control connection."""
 _LINGER_MS = 200
 _HEARTBEAT_MS = 2_000
-_SILENCE_MS = 6_000
 _RECONNECT_MS = 100
 _RECONNECT_MAX_MS = 2_000
 _HANDSHAKE_MS = 5_000
@@ -223,6 +227,7 @@ class Wire:
         hwm: int = DEFAULT_HWM,
         send_hwm: int | None = None,
         max_message: int = MAX_MESSAGE,
+        silence: float = SILENCE_SECONDS,
     ) -> Listener:
         """Listen on an address of this machine ("0.0.0.0", "::", "192.168.1.5"); port 0 takes any free one.
 
@@ -235,7 +240,7 @@ class Wire:
         domain = b"%d" % next(self._domains)
         self._gatekeeper.admit(domain, _allow_all if allow_any else allow or self._allow)
         socket = self._context.socket(zmq.ROUTER)
-        _harden(socket, hwm, max_message)
+        _harden(socket, hwm, max_message, silence)
         socket.sndhwm = send_hwm or hwm
         own = keys or self.keys
         socket.curve_server = True
@@ -254,7 +259,13 @@ class Wire:
         return Listener(socket, self._opened)
 
     def connect(
-        self, endpoint: str, server_key: str, *, keys: KeyPair | None = None, hwm: int = DEFAULT_HWM
+        self,
+        endpoint: str,
+        server_key: str,
+        *,
+        keys: KeyPair | None = None,
+        hwm: int = DEFAULT_HWM,
+        silence: float = SILENCE_SECONDS,
     ) -> Channel:
         """Connect to the Listener at ``endpoint`` ("tcp://host:port") whose public key is ``server_key``.
 
@@ -262,7 +273,7 @@ class Wire:
         Raises InputError when the endpoint is not one.
         """
         socket = self._context.socket(zmq.DEALER)
-        _harden(socket, hwm, MAX_MESSAGE)
+        _harden(socket, hwm, MAX_MESSAGE, silence)
         own = keys or self.keys
         socket.curve_secretkey = own.secret.encode()
         socket.curve_publickey = own.public.encode()
@@ -307,14 +318,14 @@ def _send(socket: _Socket, frames: Sequence[Buffer]) -> None:
         socket.send(cast(bytes, frame), _DONTWAIT if index == last else _SENDING_MORE, False)
 
 
-def _harden(socket: _Socket, hwm: int, max_message: int) -> None:
+def _harden(socket: _Socket, hwm: int, max_message: int, silence: float) -> None:
     socket.linger = _LINGER_MS
     socket.sndhwm = hwm
     socket.rcvhwm = hwm
     socket.maxmsgsize = max_message
     socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.set(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
-    socket.set(zmq.HEARTBEAT_TTL, _SILENCE_MS)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, round(1000 * silence))
+    socket.set(zmq.HEARTBEAT_TTL, round(1000 * silence))
     socket.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
 
 

@@ -50,7 +50,7 @@ from core.wire.pairing import pair
 from core.wire.sockets import Channel, Wire, endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT = 40.0
+WAIT = 60.0
 
 
 class AgentProcess:
@@ -278,7 +278,9 @@ def load(
     placement: dict[int, NodeId],
     peers: dict[NodeId, str] | None = None,
 ) -> Reply:
-    return control.ask(LoadShards(deployment, epoch, tuple(shards), tuple(routes), placement, peers or {}), timeout=30)
+    return control.ask(
+        LoadShards(deployment, epoch, tuple(shards), tuple(routes), placement, peers or {}), timeout=WAIT
+    )
 
 
 def deploy_linear(
@@ -299,7 +301,7 @@ def deploy_linear(
     return control, data
 
 
-def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], timeout: float = WAIT) -> Any:
     """The first true value of ``condition``; fails after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

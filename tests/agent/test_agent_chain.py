@@ -86,7 +86,7 @@ def test_a_killed_peer_blocks_nothing_and_is_reported(start: Start, new_station:
     time.sleep(0.1)  # the kernel needs a moment to tell the other side
     for seq in range(1, 10):
         feed.send("chain", 1, seq, {"x": X})
-    failure = feed.failure(timeout=15)
+    failure = feed.failure()
     assert failure.shard == 0
     assert "cannot be reached" in failure.message
 

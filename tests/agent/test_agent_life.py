@@ -67,7 +67,7 @@ def test_words_for_what_cannot_start(start: Start, tmp_path: Path) -> None:
             state = [] if "--state-dir" in options else ["--state-dir", str(tmp_path / "three")]
             command = [sys.executable, "-m", "agent", "--bind", "127.0.0.1", "--no-announce", *options, *state]
             ended = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False
+                command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT, stdin=subprocess.DEVNULL, check=False
             )
             assert ended.returncode == 2
             assert words in ended.stderr

@@ -57,14 +57,16 @@ def test_telemetry_and_limits(start: Start, new_station: NewStation) -> None:
     assert control.ask(SetLimits(cpu_limit=0.5, link_limit=80_000_000)) == Done()
     info = next(p.info for p in control.pushed if isinstance(p, InfoPush))
     assert (info.cpu_limit, info.link_limit) == (0.5, 80_000_000)
-    seen = []
+    seen = [p.telemetry for p in control.pushed if isinstance(p, TelemetryPush)]
     while sum(len(t.executions) for t in seen) < 64 or len(seen) < 5:
         _, push = control.receive()
         if isinstance(push, TelemetryPush):
             seen.append(push.telemetry)
     last = seen[-1]
     assert (last.deployment, last.owner) == ("d", "desk")
-    assert last.shards[0].items == 200
+    (load,) = last.shards
+    assert (load.items, load.runs, load.sent, load.received) == (200, 100, 100 * 2 * 3 * 4, 100 * X.nbytes)
+    assert load.seconds > 0
     assert last.data_received == 100 * X.nbytes
     assert last.data_sent == 100 * 2 * 3 * 4
     assert isinstance(control.ask(SetLimits(cpu_limit=7.0)), Failure)
@@ -88,10 +90,10 @@ def test_a_limited_link_takes_its_time_and_blocks_nothing(start: Start, new_stat
     assert read_tensors(header, frames[1:])["y"].shape == (25_000, 3)
     assert control.ask(SetLimits(link_limit=0)) == Done()
     began = time.monotonic()
-    for seq in range(1, 6):
+    for seq in range(1, 41):
         data.send("d", 1, seq, {"x": rows})
         data.result()
-    assert time.monotonic() - began < 5 * 1.0, "it is limited no longer"
+    assert time.monotonic() - began < 40 * 1.0, "it is limited no longer"
 
 
 def test_heartbeats_are_prompt_while_shards_run(start: Start, new_station: NewStation) -> None:
@@ -105,7 +107,7 @@ def test_heartbeats_are_prompt_while_shards_run(start: Start, new_station: NewSt
         assert control.ask(Ping()) == Done()
         while data.channel.recv() is not None:
             come.append(1)
-    assert len(come) < 30, "a request waited for the shards"
+    assert len(come) < 60, "requests waited for the shards"
     for _ in range(60 - len(come)):
         data.result()
 

@@ -250,7 +250,7 @@ def test_hello_of_another_version_and_measuring(agent_with_linear: tuple[AgentPr
     blob = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     measured = control.ask(Measure(blob, (Port("x", "float32", (64, 64)),), 3))
     assert isinstance(measured, Measured)
-    assert 0 < measured.seconds < 5
+    assert measured.seconds > 0
     broken = control.ask(Measure(b"not a model", (), 3))
     assert isinstance(broken, Failure)
     assert broken.code == "model"

@@ -66,17 +66,17 @@ def test_the_compute_thread_takes_the_oldest_of_those_that_wait(tmp_path: Path) 
 
     def ready() -> None:
         done.release()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     compute = Compute(Meter(), Limits(), ready)
     feed = {model.x: np.ones((1, 4), np.float32)}
     compute.submit(shard, Run(ShardId(0), 1, 9, feed))
-    assert done.acquire(timeout=20)
+    assert done.acquire(timeout=60)
     for seq in (7, 3, 5, 4):
         compute.submit(shard, Run(ShardId(0), 1, seq, feed))
     compute.drop(frozenset({(ShardId(0), 1, 4)}))
     go_on.set()
     for _ in range(3):
-        assert done.acquire(timeout=20)
+        assert done.acquire(timeout=60)
     assert compute.close()
     assert [outcome.run.seq for _, outcome in compute.results] == [9, 3, 5, 7]

@@ -76,12 +76,16 @@ def test_a_shard_runs_when_its_last_input_comes_and_feeds_what_follows() -> None
     (run,) = arrive(flow, "b", 3)
     assert isinstance(run, Run)
     assert (run.shard, run.job, run.seq, sorted(run.feed)) == (ADD, 1, 3, ["a", "b"])
+    assert run.received == 2 * 2 * 4
+    assert flow.wants(run)
     assert flow.running == 1
     send, after = finish(flow, run)
     assert isinstance(send, Send)
     assert (send.node, send.consumer, [name for name, _, _ in send.arrays]) == (THERE, FAR, ["back"])
     assert isinstance(after, Run)
     assert (after.shard, sorted(after.feed)) == (NEXT, ["d1", "s1"])
+    assert after.received == 0, "nothing of this came from elsewhere"
+    assert not flow.wants(run)
     (result,) = finish(flow, after)
     assert isinstance(result, Send)
     assert (result.node, result.consumer, result.arrays[0][0]) == (None, CLIENT, "out")

@@ -399,13 +399,13 @@ def test_strings_do_not_travel(blobs: BlobStore) -> None:
 
 
 def test_measuring_a_graph(blobs: BlobStore) -> None:
-    small, quiet = measure_graph(matmul_graph(), [X], 5, 1)
-    assert 0 < small < 0.1
-    assert 0 < quiet < 0.1
+    small, quiet, held = measure_graph(matmul_graph(), [X], 5, 1)
+    assert 0 < quiet <= small
+    assert 0 < held <= 1
     sizes = graph_of(
         [helper.make_node("MatMul", ["x", "x"], ["y"])], [value("x", F32, [600, 600])], [value("y", F32, None)]
     )
-    slow, quiet_slow = measure_graph(sizes, [Port("x", "float32", (600, 600))], 3, 1)
+    slow, quiet_slow, _ = measure_graph(sizes, [Port("x", "float32", (600, 600))], 3, 1)
     assert slow > small
     assert quiet_slow > quiet
 

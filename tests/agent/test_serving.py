@@ -47,9 +47,10 @@ class Bench:
         routes += [Route(ShardId(n), f"t{n + 1}", ShardId(n + 1), f"t{n + 1}") for n in range(length - 1)]
         placement = {shard.id: HERE for shard in shards}
         self.flow = Dataflow(HERE, OWNER, "d", 1, shards, routes, placement, 1 << 30)
-        self.limits, meter = Limits(), Meter()
+        self.limits, self.meter = Limits(), Meter()
+        self.meter.reset([(shard.id, shard.label) for shard in shards])
         self._finished = threading.Semaphore(0)
-        self.compute = Compute(meter, self.limits, self._finished.release)
+        self.compute = Compute(self.meter, self.limits, self._finished.release)
         self._wire = Wire(new_keys(), allow=lambda _key: True)
         self._listener: Listener = self._wire.listen("127.0.0.1", 0)
         self._client_wire = Wire(new_keys())
@@ -64,7 +65,7 @@ class Bench:
             compute=self.compute,
             outbox=Outbox(LinkPacer(self.limits)),
             limits=self.limits,
-            meter=meter,
+            meter=self.meter,
         )
         self.serving.attach(self.hello(), OWNER, Attach("d", 1))
         for seq in range(2):  # the first run of each shard is always on the compute thread
@@ -84,7 +85,7 @@ class Bench:
         assert self.client.send([b"x"])
         poller = self._wire.poller()
         poller.register(self._listener)
-        assert poller.wait(30)
+        assert poller.wait(60)
         assert self._listener.waiting
 
     def take(self) -> None:
@@ -98,10 +99,10 @@ class Bench:
         """Take in what the compute thread has done until nothing runs; how many shards it ran."""
         count = 0
         while self.flow.running:
-            assert self._finished.acquire(timeout=20)
+            assert self._finished.acquire(timeout=60)
             self.serving.ran(*self.compute.results.popleft())
             count += 1
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not self.compute.idle:
             assert time.monotonic() < deadline
             time.sleep(0.001)
@@ -109,7 +110,7 @@ class Bench:
 
     def result(self) -> int:
         """The number of the micro-batch whose result came, after checking its values."""
-        frames = self.client.recv_wait(30)
+        frames = self.client.recv_wait(60)
         assert frames is not None
         header = decode_header(frames[0])
         assert isinstance(header, Tensors)
@@ -176,6 +177,35 @@ def test_limits_and_other_work_keep_shards_off_the_data_thread(bench: Bench) -> 
     bench.limits.set(link_bits_per_s=0)
     bench.arrive(2)
     assert bench.flow.held == 0
+
+
+def counted(bench: Bench) -> list[tuple[int, int, int]]:
+    """(runs, bytes sent, bytes received) of each shard."""
+    return [(load.runs, load.sent, load.received) for load in bench.meter.drain()[0]]
+
+
+def test_what_crosses_is_counted_with_the_run_it_belongs_to(bench: Bench) -> None:
+    """Two runs of each shard were there before; only the first one receives, only the last one sends."""
+    assert counted(bench) == [(2, 0, 2 * X.nbytes), (2, 0, 0), (2, 2 * X.nbytes, 0)]
+    bench.arrive(0)
+    bench.knock()
+    bench.arrive(1)
+    bench.take()
+    bench.arrive(2)  # what waits is not counted yet
+    assert bench.flow.running == 1
+    assert counted(bench)[0] == (4, 0, 4 * X.nbytes)
+    assert bench.compute_all() == 3
+    assert counted(bench) == [(5, 0, 5 * X.nbytes), (5, 0, 0), (5, 5 * X.nbytes, 0)]
+    assert [bench.result() for _ in range(3)] == [0, 1, 2]
+
+
+def test_what_nobody_wants_any_more_is_not_counted(bench: Bench) -> None:
+    bench.limits.set(cpu=0.99)
+    bench.arrive(0)
+    assert bench._finished.acquire(timeout=60)
+    bench.serving.cancel(1)
+    bench.serving.ran(*bench.compute.results.popleft())
+    assert [runs for runs, _, _ in counted(bench)] == [2, 2, 2]
 
 
 def test_a_long_chain_on_one_node_needs_no_deep_stack(tmp_path: Path) -> None:

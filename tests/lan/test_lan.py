@@ -44,7 +44,7 @@ class Laboratory:
         for host in hosts:
             self.start_agent(host, "--key-file", str(self.key_file))
 
-    def shardboard(self, *words: str, timeout: float = 60.0) -> tuple[int, Any, str]:
+    def shardboard(self, *words: str, timeout: float = 90.0) -> tuple[int, Any, str]:
         """Exit code, the JSON object printed (where the command has --json), and standard error."""
         as_json = [] if words[0] == "pair" else ["--json"]
         done = self.lan.run(
@@ -52,11 +52,24 @@ class Laboratory:
         )
         return done.returncode, json.loads(done.stdout) if as_json and done.stdout.strip() else None, done.stderr
 
+    def nodes(self, are: Callable[[Any], bool], *words: str) -> Any:
+        """What ``nodes`` tells once it tells what is waited for: a busy machine takes longer than it is given first."""
+        for wait in ("6", "30"):
+            code, told, errors = self.shardboard("nodes", "--wait", wait, *words)
+            assert code == 0, errors
+            if are(told):
+                break
+        return told
+
 
 @pytest.fixture
 def laboratory(tmp_path: Path) -> Iterator[Laboratory]:
     with VirtualLan(3) as lan:
         yield Laboratory(lan, tmp_path)
+
+
+def states(told: Any) -> list[str]:
+    return [node["state"] for node in told["nodes"]]
 
 
 def until(condition: Callable[[], object], seconds: float) -> None:
@@ -69,8 +82,7 @@ def until(condition: Callable[[], object], seconds: float) -> None:
 def test_nodes_are_found_by_mdns_and_a_pipeline_over_them_is_right(laboratory: Laboratory) -> None:
     laboratory.start_paired_agents(1, 2)
     laboratory.lan.shape(2, "100mbit")
-    code, nodes, errors = laboratory.shardboard("nodes", "--wait", "8")
-    assert code == 0, errors
+    nodes = laboratory.nodes(lambda told: states(told) == ["ready"] * 2)
     assert {(n["name"], n["address"], n["state"]) for n in nodes["nodes"]} == {
         ("node1", "10.77.0.2:7420", "ready"),
         ("node2", "10.77.0.3:7420", "ready"),
@@ -113,9 +125,9 @@ def _run_and_pull_the_plug(laboratory: Laboratory, strategy: str) -> tuple[int, 
     result = laboratory.folder / "result.json"
     shell = ["sh", "-c", f'"$@" --batch 2 --repeat {REPEATS} --json > {result}', "sh", *command]
     process = lan.start(WORKSTATION, shell, env=laboratory.home, log=log)
-    until(lambda: process.poll() is not None or "Running" in log.read_text(), 30)
+    until(lambda: process.poll() is not None or "Running" in log.read_text(), 60)
     before = _received(laboratory, 2)
-    until(lambda: process.poll() is not None or _received(laboratory, 2) > before + 100_000, 30)
+    until(lambda: process.poll() is not None or _received(laboratory, 2) > before + 100_000, 60)
     assert process.poll() is None, log.read_text()
     lan.cut(2)
     code = process.wait(60)
@@ -124,7 +136,7 @@ def _run_and_pull_the_plug(laboratory: Laboratory, strategy: str) -> tuple[int, 
 
 
 def _received(laboratory: Laboratory, host: int) -> int:
-    shown = laboratory.lan.run(host, ["cat", "/proc/net/dev"], env={}, timeout=5).stdout
+    shown = laboratory.lan.run(host, ["cat", "/proc/net/dev"], env={}, timeout=60).stdout
     match = re.search(r"eth0:\s*(\d+)", shown)
     return int(match[1]) if match else 0
 
@@ -137,22 +149,23 @@ def test_a_node_is_paired_by_its_code(laboratory: Laboratory) -> None:
         found[:] = re.findall(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{2}\b", log.read_text())
         return bool(found)
 
-    until(printed, 15)
-    code, nodes, errors = laboratory.shardboard("nodes", "--wait", "3")
+    until(printed, 60)
+    nodes = laboratory.nodes(lambda told: states(told) == ["discovered"])
     assert [(n["state"], "pair" in n["reason"]) for n in nodes["nodes"]] == [("discovered", True)]
     wrong = "AAAA-AAAA-AA"
     code, _, errors = laboratory.shardboard("pair", "10.77.0.2", wrong)
     assert code != 0
     code, _, errors = laboratory.shardboard("pair", "10.77.0.2", found[0])
     assert code == 0, errors
-    code, nodes, errors = laboratory.shardboard("nodes", "--wait", "5")
-    assert [n["state"] for n in nodes["nodes"]] == ["ready"]
+    assert states(laboratory.nodes(lambda told: states(told) == ["ready"])) == ["ready"]
 
 
 def test_links_are_measured_as_fast_as_they_are(laboratory: Laboratory) -> None:
+    """The shaped one is so slow that nothing else which this machine may have to do makes it slower."""
     laboratory.start_paired_agents(1, 2)
-    laboratory.lan.shape(2, "100mbit")
-    code, report, errors = laboratory.shardboard("nodes", "--wait", "8", "--measure", timeout=110)
+    laboratory.lan.shape(2, "20mbit")
+    laboratory.nodes(lambda told: states(told) == ["ready"] * 2)
+    code, report, errors = laboratory.shardboard("nodes", "--wait", "6", "--measure")
     assert code == 0, errors
     assert report["problems"] == []
     ids = {node["name"]: node["id"] for node in report["nodes"]} | {"desk": ""}
@@ -162,13 +175,30 @@ def test_links_are_measured_as_fast_as_they_are(laboratory: Laboratory) -> None:
     for one, other in (("desk", "node2"), ("node1", "node2")):
         for pair in ((ids[one], ids[other]), (ids[other], ids[one])):
             assert links[pair]["limited_by"] == "line"
-            assert links[pair]["bits_per_s"] == pytest.approx(100e6, rel=0.15)
+            assert links[pair]["bits_per_s"] == pytest.approx(20e6, rel=0.25)
             sizes = [nbytes for nbytes, _ in links[pair]["samples"]]
             assert sizes[0] == 1024
-            assert sizes[-1] >= 4 * 1024**2
+            assert sizes[-1] >= 256 * 1024
     free = links[ids["desk"], ids["node1"]]
-    assert free["bits_per_s"] > 200e6
-    code, kept, errors = laboratory.shardboard("nodes", "--wait", "4")
-    assert code == 0, errors
+    assert free["bits_per_s"] > 2 * 20e6
+    kept = laboratory.nodes(lambda told: states(told) == ["ready"] * 2)
     assert {(link["source"], link["target"]) for link in kept["links"]} == set(links)
-    assert all(node["benchmark"] and node["speed"] and not node["stale"] for node in kept["nodes"])
+    assert all(node["benchmark"] and node["speed"] for node in kept["nodes"])
+    stale = {words for node in kept["nodes"] for words in node["stale"]}
+    assert all("memory" in words for words in stale), "which others may take meanwhile"
+    laboratory.lan.shape(2, "2mbit")
+    looked = laboratory.lan.run(WORKSTATION, [sys.executable, "-c", LOOK_AT_LINKS], env=laboratory.home, timeout=90)
+    words = r"node2 has a slower link: ([\d.]+) Mbit/s .* now, ([\d.]+) Mbit/s when that was measured"
+    found = re.match(words, looked.stdout)
+    assert found, (looked.stdout, looked.stderr)
+    assert float(found[1]) < float(found[2]) / 3
+
+
+LOOK_AT_LINKS = """
+from core.cluster.opening import open_cluster
+with open_cluster() as cluster:
+    nodes = cluster.wait_ready(2, 60)
+    for node, reasons in cluster.check_links([node.id for node in nodes]).items():
+        print(cluster.node(node).name, *reasons)
+"""
+"""As ``plan`` and ``run`` do before they predict."""

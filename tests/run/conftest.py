@@ -25,7 +25,7 @@ class Bed:
 
     @contextlib.contextmanager
     def deployed(self, model: Model, strategy: str, nodes: int, micro_batch: int = 4) -> Iterator[Deployment]:
-        ready = self.cluster.wait_ready(nodes, timeout=30)
+        ready = self.cluster.wait_ready(nodes, timeout=60)
         ids = tuple(sorted((node.id for node in ready), key=[a.id for a in self.agents.agents].index))[:nodes]
         request = PlanRequest(strategy, ids, micro_batch_for(model, micro_batch))
         with contextlib.closing(deploy(self.cluster, compile_plan(model, request), owner="test")) as deployment:
@@ -38,7 +38,7 @@ def bed(nodes: int) -> Iterator[Bed]:
         start_local_agents(nodes) as agents,
         contextlib.closing(open_cluster(local=agents.agents, discovery=False)) as cluster,
     ):
-        cluster.wait_ready(nodes, timeout=30)
+        cluster.wait_ready(nodes, timeout=60)
         yield Bed(agents, cluster)
 
 

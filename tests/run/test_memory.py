@@ -61,7 +61,7 @@ def test_an_agent_takes_what_was_predicted() -> None:
     """Weights that kernels reorder count once: what onnxruntime frees while it loads them goes back to the system."""
     model, batch = everything(), 4
     with bed(2) as made:
-        nodes = made.cluster.wait_ready(2, timeout=30)
+        nodes = made.cluster.wait_ready(2, timeout=60)
         machines = machines_of(nodes)
         processes = {agent.id: psutil.Process(agent.pid) for agent in made.agents.agents}
         for node, process in processes.items():

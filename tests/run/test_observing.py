@@ -15,7 +15,7 @@ from core.run.calibration import Calibration, changes_of, factors_for, message_f
 from core.run.calibrations import CalibrationStore
 from core.run.comparing import Beside, compare
 from core.run.observing import Observation, Observer
-from core.wire.messages import Execution, ShardLoad, Telemetry
+from core.wire.messages import ShardLoad, Telemetry
 
 A, B = NodeId("a"), NodeId("b")
 MODEL = Sha256("m" * 64)
@@ -28,16 +28,12 @@ def plan_of(shards: dict[NodeId, int]) -> Plan:
     return Plan(MODEL, "model", PlanRequest("pipeline", tuple(shards), 4), tuple(made), ())
 
 
-def telemetry(
-    when: float,
-    busy: dict[int, float],
-    runs: list[tuple[int, float]],
-    *,
-    sent: int = 0,
-    received: int = 0,
-    cores: float = 1.0,
-    deployment: str = "d",
-) -> Telemetry:
+def load(shard: int, runs: int, each: float, *, busy: float, sent: int = 0, received: int = 0) -> ShardLoad:
+    """A shard that did so many runs of ``each`` seconds and bytes."""
+    return ShardLoad(ShardId(shard), "", busy, 0.0, runs, runs, runs * each, runs * sent, runs * received)
+
+
+def telemetry(when: float, *loads: ShardLoad, cores: float = 1.0, deployment: str = "d") -> Telemetry:
     return Telemetry(
         time=when,
         cpu=0.5,
@@ -45,36 +41,32 @@ def telemetry(
         process_cpu=cores,
         memory_used=0,
         memory_total=1,
-        process_memory=1000 + sent,
+        process_memory=int(1000 + when),
         net_sent_per_s=0,
         net_received_per_s=0,
-        data_sent=sent,
-        data_received=received,
+        data_sent=0,
+        data_received=0,
         temperature=None,
         power=None,
         queue=1,
-        shards=tuple(ShardLoad(ShardId(shard), "", share, 0.0, 0) for shard, share in busy.items()),
-        executions=tuple(Execution(ShardId(shard), 0, when, seconds) for shard, seconds in runs),
+        shards=loads,
+        executions=(),
         deployment=deployment,
         owner="",
     )
 
 
-def watched(observer: Observer, node: NodeId = A, *, cores: float = 1.0, sent_each: int = 500) -> None:
-    """Two seconds in which shards 0 and 1 run 20 times a second, for 10 and 20 ms: 60 % busy."""
-    observer.take(node, telemetry(0.0, {}, []))
+def at(when: float, runs: int, *, busy: float = 0.6, cores: float = 1.0, deployment: str = "d") -> Telemetry:
+    """Of shards 0 and 1, which run for 10 and 20 ms."""
+    first = load(0, runs, 0.010, busy=busy / 3, received=300)
+    return telemetry(when, first, load(1, runs, 0.020, busy=busy * 2 / 3, sent=500), cores=cores, deployment=deployment)
+
+
+def watched(observer: Observer, node: NodeId = A, *, cores: float = 1.0) -> None:
+    """Two seconds in which shards 0 and 1 run 20 times a second: 60 % busy. They had run 7 times before."""
+    observer.take(node, at(0.0, 7, busy=0.0))
     for step in range(1, 11):
-        observer.take(
-            node,
-            telemetry(
-                0.2 * step,
-                {0: 0.2, 1: 0.4},
-                [(0, 0.010), (1, 0.020)] * 4,
-                sent=4 * sent_each * step,
-                received=4 * 300 * step,
-                cores=cores,
-            ),
-        )
+        observer.take(node, at(0.2 * step, 7 + 4 * step, cores=cores))
 
 
 def test_what_a_node_does_for_each_micro_batch() -> None:
@@ -87,10 +79,22 @@ def test_what_a_node_does_for_each_micro_batch() -> None:
     assert seen.share == pytest.approx(0.6)
     assert seen.wait == pytest.approx(0.4)
     assert seen.cycle_s == pytest.approx(0.05)
-    assert seen.sent_bytes == pytest.approx(500)
-    assert seen.received_bytes == pytest.approx(300)
-    assert seen.memory_bytes == 1000 + 4 * 500 * 10
+    assert (seen.sent_bytes, seen.received_bytes) == (500, 300)
+    assert seen.memory_bytes == 1002
     assert seen.held == 1.0
+
+
+def test_what_is_counted_is_exact_however_telemetry_comes() -> None:
+    """Late, in bursts, more micro-batches than a telemetry tells one by one, shards that are not equally far."""
+    observer = Observer(plan_of({A: 2}), "d", {})
+    observer.take(A, telemetry(0.0, load(0, 3, 0.01, busy=1.0, received=7), load(1, 1, 0.02, busy=0.0, sent=9)))
+    for when, first, second in ((0.1, 5, 4), (1.7, 900, 880), (1.75, 900, 890), (4.0, 1203, 1201), (4.1, 1204, 1202)):
+        loads = load(0, first, 0.01, busy=0.4, received=7), load(1, second, 0.02, busy=0.1, sent=9)
+        observer.take(A, telemetry(when, *loads))
+    seen = observer.observations()[A]
+    assert (seen.sent_bytes, seen.received_bytes) == (9, 7)
+    assert seen.compute_s == pytest.approx(0.03)
+    assert seen.share == pytest.approx(0.5)
 
 
 def test_the_rest_of_a_cpu_limit_belongs_to_computing() -> None:
@@ -101,17 +105,55 @@ def test_the_rest_of_a_cpu_limit_belongs_to_computing() -> None:
     assert seen.share == pytest.approx(0.6 / 0.8)
 
 
-def test_other_deployments_idle_times_and_new_starts_do_not_count() -> None:
+def test_cores_that_others_took_are_seen() -> None:
+    observer = Observer(plan_of({A: 2}), "d", {A: Machine("x", 2, threads=2)})
+    watched(observer, cores=0.9)
+    assert observer.observations()[A].held == pytest.approx(0.9 / (0.6 * 2))
+
+
+def test_only_time_that_surely_lies_within_the_run_counts_for_shares() -> None:
+    observer = Observer(plan_of({A: 2}), "d", {})
+    for when, runs, busy in (
+        (0.0, 0, 0.0),
+        (1.0, 2, 0.1),  # it began somewhere in here
+        (2.0, 10, 0.6),
+        (3.0, 10, 0.0),  # a pause
+        (4.0, 20, 0.8),
+        (5.0, 25, 0.2),  # it ended somewhere in here
+        (6.0, 25, 0.0),
+        (99.0, 25, 0.0),
+    ):
+        observer.take(A, at(when, runs, busy=busy))
+    seen = observer.observations()[A]
+    assert seen.seconds == pytest.approx(3.0)
+    assert seen.share == pytest.approx((0.6 + 0.0 + 0.8) / 3)
+
+
+def test_other_deployments_and_new_starts_do_not_count() -> None:
     observer = Observer(plan_of({A: 2}), "d", {})
     watched(observer)
-    observer.take(A, telemetry(9.0, {0: 1.0, 1: 1.0}, [(0, 9.0)], sent=10**9, deployment="other"))
-    observer.take(A, telemetry(20.0, {0: 0.0, 1: 0.0}, [], sent=20_000))
-    assert observer.observations()[A].seconds == pytest.approx(2.0)
+    before = observer.observations()[A]
+    observer.take(A, at(9.0, 10**6, deployment="other"))
+    assert observer.observations()[A] == before
     observer.start()
     assert observer.observations() == {}
-    observer.take(A, telemetry(30.0, {0: 0.5}, [(0, 0.01)] * 9, sent=99))
-    observer.take(A, telemetry(30.2, {0: 0.5}, [(0, 0.01)] * 9, sent=100))
-    assert observer.observations() == {}, "one of its shards has not run yet"
+    for step in range(9):
+        observer.take(A, at(30.0 + step, 60 + step // 2))
+    assert observer.observations() == {}, "four micro-batches say nothing of a mean"
+    observer.take(A, at(40.0, 65))
+    assert observer.observations()[A].sent_bytes == 500
+
+
+def test_a_node_that_began_anew_is_counted_anew() -> None:
+    observer = Observer(plan_of({A: 2}), "d", {})
+    watched(observer)
+    observer.take(A, at(3.0, 2))
+    assert observer.observations() == {}
+    observer.take(A, telemetry(3.5))
+    assert observer.observations() == {}, "its shards are gone"
+    for step in range(9):
+        observer.take(A, at(4.0 + step, step))
+    assert observer.observations()[A].received_bytes == 300
 
 
 def prediction(*nodes: tuple[NodeId, float, float]) -> Prediction:

@@ -39,7 +39,7 @@ class Rows(Source):
 
 @contextlib.contextmanager
 def loaded(bed: Bed, steps: list[Step], routes: list[Route], micro_batch: int) -> Iterator[Deployment]:
-    nodes = tuple(node.id for node in bed.cluster.wait_ready(2, timeout=30))[:2]
+    nodes = tuple(node.id for node in bed.cluster.wait_ready(2, timeout=60))[:2]
     plan = handmade(nodes, steps, routes, micro_batch)
     with contextlib.closing(deploy(bed.cluster, plan, owner="test")) as deployment:
         yield deployment

@@ -27,12 +27,12 @@ def make_wire() -> Iterator[Callable[..., Wire]]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], object]], object]:
-    """Poll a condition until it is truthy; fails after 30 s."""
+    """Poll a condition until it is truthy; fails after 60 s."""
 
     def wait(condition: Callable[[], object]) -> object:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (value := condition()):
-            assert time.monotonic() < deadline, "the condition did not come true in 30 s"
+            assert time.monotonic() < deadline, "the condition did not come true in 60 s"
             time.sleep(0.005)
         return value
 
