@@ -70,3 +70,8 @@ def _scaled(amount: float, base: int, units: tuple[str, ...]) -> str:
     sign = "-" if amount < 0 else ""
     digits = 0 if step == 0 or size >= 99.95 else 1 if size >= 9.995 else 2
     return f"{sign}{size:.{digits}f} {units[step]}"
+
+
+def format_pace(rate: float) -> str:
+    """Items per second: three digits; of more than 999 all that are whole."""
+    return f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}"

@@ -15,7 +15,16 @@ from core.cluster.client import Cluster
 from core.cluster.node import Node
 from core.commands.output import Progress, note
 from core.commands.plan_files import SavedPlan, place_plan, since_saved
-from core.commands.planning import Choice, Costs, choose, default_micro_batch, measure, predicted
+from core.commands.planning import (
+    Choice,
+    Costs,
+    candidate,
+    choose,
+    default_micro_batch,
+    measure,
+    predicted,
+    question_of,
+)
 from core.commands.wanted import Wanted
 from core.errors import PlacementError
 from core.model.graph import Model
@@ -66,39 +75,27 @@ def choose_plan(
     costs = measure(model, batch, cluster, nodes, progress, stop, profile_on=options.profile_on)
     progress.step("Planning")
     bound = options.latency_bound / 1000 if options.latency_bound is not None else None
+    question = question_of(model, batch, nodes, costs, options.objective, bound)
     if request is not None:
-        choice = predicted(model, request, costs, in_flight)
+        choice = predicted(model, request, costs, in_flight, progress=progress, stop=stop)
     elif asked is not None:
-        choice = choose(model, asked, batch, nodes, costs, options.objective, stop, in_flight=in_flight)
+        choice = candidate(model, asked, batch, nodes, costs, in_flight, progress=progress, stop=stop)
     else:
         fixed = options.batch is not None or model.fixed_batch is not None or not model.batchable
-        choice = _fitting(
-            [
-                partial(choose, model, None, size, nodes, costs, options.objective, stop, in_flight=in_flight)
-                for size in ((batch,) if fixed else _halves(batch))
-            ],
-            bound,
-        )
-        batch = choice.compiled.plan.request.micro_batch
-    question = Question(
-        model=model,
-        profile=costs.profile,
-        nodes=tuple(node.id for node in nodes),
-        speeds=costs.speeds,
-        machines=costs.machines,
-        links=costs.links,
-        limits=costs.limits,
-        objective=options.objective,
-        latency_bound_s=bound,
-        batch=batch,
-        names={node.id: node.name for node in nodes},
-    )
+        sizes = (batch,) if fixed else _halves(batch)
+        search = partial(choose, costs=costs, in_flight=in_flight, progress=progress, stop=stop)
+        choice = _fitting([partial(_searched, search, replace(question, batch=size)) for size in sizes], bound)
+        question = replace(question, batch=choice.compiled.plan.request.micro_batch)
     if saved is not None and not words:
         words = since_saved(saved, choice)
     progress.clear()
     for one in words:
         note(f"warning: {one}")
     return Chosen(choice, costs, question)
+
+
+def _searched(search: Callable[[Question], Choice], question: Question, *, latency_bound_s: float | None) -> Choice:
+    return search(replace(question, latency_bound_s=latency_bound_s))
 
 
 def _halves(batch: int) -> tuple[int, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from msgspec.structs import replace
 from core.cluster.client import Cluster
 from core.cluster.deployment import Deployment, deploy
 from core.cluster.node import Node
-from core.commands.planning import Choice, Costs, candidate, own_speeds_sum
+from core.commands.planning import Choice, Costs, candidate
 from core.commands.wanted import Wanted, comparable, wanted
 from core.errors import Cancelled, DoesNotFitError, PlanError, ShardboardError
 from core.model.graph import Model
@@ -142,7 +141,7 @@ def compare_strategies(
     for text, one in asked.items():
         steps.begins(text)
         try:
-            choice = candidate(model, one, batch, nodes, costs)
+            choice = candidate(model, one, batch, nodes, costs, stop=stop)
             if words := lacking_words(choice.prediction, costs.limits, names):
                 raise DoesNotFitError(f"{words}.")
             deploying = deploy(cluster, choice.compiled, cancel=stop)
@@ -168,13 +167,13 @@ def compare_strategies(
             idle = _idle_latency(deployment, model.random_feed(batch), stop)
         single = next((row.throughput for row in rows if row.strategy == SINGLE), None)
         measured[text] = choice
-        rows.append(_row(text, choice, report, idle, costs, names, single))
+        rows.append(_row(text, choice, report, idle, names, single))
         steps.ran(rows[-1], choice.compiled.plan.request)
     if not measured:
         raise problems[0]
     notes: dict[str, list[str]] = {}
     for text, choice in measured.items():
-        for words in distinct((*choice.prediction.notes, *choice.compiled.plan.notes)):
+        for words in choice.compiled.plan.notes:
             notes.setdefault(words, []).append(text)
     return BenchReport(
         model=model.name,
@@ -184,14 +183,6 @@ def compare_strategies(
         refused=tuple(refused),
         notes=tuple(f"{', '.join(texts)}: {words}" for words, texts in notes.items()),
     )
-
-
-def distinct(notes: Iterable[str]) -> tuple[str, ...]:
-    """Of notes that say the same with other figures the first: a compiler estimates what is later predicted."""
-    first: dict[str, str] = {}
-    for words in notes:
-        first.setdefault(re.sub(r"[\d.]+", "#", words), words)
-    return tuple(first.values())
 
 
 def sped_up(rows: Sequence[BenchRow]) -> tuple[BenchRow, ...]:
@@ -218,13 +209,11 @@ def _row(
     choice: Choice,
     report: RunReport,
     idle_s: float,
-    costs: Costs,
     names: Mapping[NodeId, str],
     single: float | None,
 ) -> BenchRow:
     used = choice.compiled.plan.request.nodes
     prediction = choice.prediction
-    alone = own_speeds_sum(costs.profile.batch / costs.profile.total_seconds, costs.speeds, used)
     return BenchRow(
         strategy=text,
         nodes=tuple(names[node] for node in used),
@@ -239,6 +228,6 @@ def _row(
         predicted_latency_ms=prediction.latency_s * 1000,
         idle_latency_ms=idle_s * 1000,
         latency_error=idle_s / prediction.latency_s - 1.0,
-        efficiency=report.throughput / alone,
+        efficiency=prediction.efficiency_at(report.throughput) or 0.0,
         speedup=1.0 if text == SINGLE else report.throughput / single if single else None,
     )

@@ -10,7 +10,7 @@ from core.cluster.local import start_local_agents
 from core.cluster.opening import open_cluster
 from core.cluster.verified import deploy_and_verify
 from core.commands.output import Progress
-from core.commands.planning import candidate, default_micro_batch, measure, own_speeds_sum
+from core.commands.planning import candidate, default_micro_batch, measure
 from core.commands.stopping import stop_on_interrupt
 from core.commands.wanted import wanted
 from core.errors import JobError
@@ -40,7 +40,8 @@ def run_demo(nodes: int, seconds: float | None) -> RunReport:
             model = open_entry(MODEL)
             batch = default_micro_batch(model, None)
             costs = measure(model, batch, cluster, ready, progress, stop)
-            choice = candidate(model, wanted("replicate" if nodes > 1 else "single"), batch, ready, costs)
+            asked = wanted("replicate" if nodes > 1 else "single")
+            choice = candidate(model, asked, batch, ready, costs, progress=progress, stop=stop)
             progress.step("Sending the model to the nodes")
             deployment, verdict = deploy_and_verify(cluster, choice.compiled, model, cancel=stop)
             with deployment:
@@ -52,12 +53,10 @@ def run_demo(nodes: int, seconds: float | None) -> RunReport:
                 source = RandomSource(model, max(batch, items))
                 report = run_job(deployment, source, MemorySink(), cancel=stop)
     names = {node.id: node.name for node in ready}
-    used = choice.compiled.plan.request.nodes
-    alone = own_speeds_sum(costs.profile.batch / costs.profile.total_seconds, costs.speeds, used)
     return replace(
         report,
         verified=verdict.passed,
         max_abs_error=verdict.max_abs_error,
         predicted=as_predicted(choice.prediction, names),
-        efficiency=report.throughput / alone,
+        efficiency=choice.prediction.efficiency_at(report.throughput),
     )

@@ -6,14 +6,16 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+from msgspec.structs import replace
+
 from core.commands.chosen import Chosen
-from core.cost.links import WORKSTATION
 from core.cost.shard_times import time_shards
 from core.errors import DoesNotFitError, PlacementError, ShardboardError
-from core.plan.auto import best_plan
+from core.plan.auto import best_for
 from core.plan.auto_words import nodes_words
-from core.plan.improving import Change, Timed, best_changes
+from core.plan.improving import Change, best_changes
 from core.plan.misses import lacking, missed
+from core.plan.timed import Timed
 
 
 def misses(chosen: Chosen) -> tuple[str, ...]:
@@ -23,8 +25,7 @@ def misses(chosen: Chosen) -> tuple[str, ...]:
 
 def better(chosen: Chosen, stop: threading.Event) -> tuple[Change, ...]:
     """What would make the plan better, or make it fit. Raises Cancelled."""
-    here = chosen.costs.profile.node == WORKSTATION  # shards timed here say nothing of a node of another kind
-    timed: Timed | None = partial(time_shards, chosen.question.model, cancel=stop) if here else None
+    timed: Timed | None = partial(time_shards, chosen.question.model, cancel=stop) if chosen.costs.here else None
     return best_changes(chosen.question, chosen.request, timed=timed, cancel=stop)
 
 
@@ -35,20 +36,7 @@ def nearest_words(chosen: Chosen, changes: Sequence[Change], stop: threading.Eve
     if changes:
         return f"Nearest to it: {changes[0].words}."
     try:
-        found = best_plan(
-            question.model,
-            question.profile,
-            question.nodes,
-            question.speeds,
-            question.machines,
-            question.links,
-            question.limits,
-            question.objective,
-            latency_bound_s=question.latency_bound_s,
-            micro_batch=request.micro_batch,
-            names=question.names,
-            cancel=stop,
-        ).request
+        found = best_for(replace(question, batch=request.micro_batch), cancel=stop).request
     except PlacementError as nothing:
         return str(nothing)
     if found == request:  # by sums over layers it does, but not by what its shards take

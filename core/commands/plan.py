@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -195,15 +195,8 @@ def plan_report(chosen: Chosen, changes: Sequence[Change] = (), nearest: str = "
         why=chosen.choice.why,
         missed=missed,
         nearest=nearest,
-        notes=tuple(_notes(plan.notes, prediction.notes)),
+        notes=plan.notes,
     )
-
-
-def _notes(of_plan: Sequence[str], of_prediction: Sequence[str]) -> Iterator[str]:
-    """Each once: what both say is told with the prediction's figures."""
-    told = {words.partition(":")[0] for words in of_prediction}
-    yield from (words for words in of_plan if words.partition(":")[0] not in told)
-    yield from of_prediction
 
 
 def _change_row(change: Change, names: Mapping[NodeId, str]) -> ChangeRow:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec import Struct
@@ -18,9 +19,9 @@ from core.cluster.profiling import profile_on as profile_on_node
 from core.commands.output import Progress, note
 from core.commands.stale import calibrated_words, stale_words
 from core.commands.wanted import Wanted, placed
-from core.cost.dataflow import predict_outline
 from core.cost.links import UNKNOWN, WORKSTATION, Links
 from core.cost.mix import mix_of
+from core.cost.moving import moving_seconds
 from core.cost.profile import profile_model
 from core.cost.profile_marks import interrupted, marked
 from core.cost.shard_times import time_shards
@@ -28,9 +29,13 @@ from core.cost.side_by_side import speed_side_by_side
 from core.cost.types import Machine, Prediction, Profile
 from core.errors import PlanError
 from core.model.graph import Model
-from core.plan.auto import Objective, best_plan
-from core.plan.compile import CompiledPlan, compile_plan, micro_batch_for
-from core.plan.form import NodeId, PlanRequest
+from core.plan import draft
+from core.plan.auto import Objective, Question, best_for
+from core.plan.auto_timed import best_by_times
+from core.plan.compile import CompiledPlan, compile_outline, micro_batch_for, outline_plan
+from core.plan.form import NodeId, PlanRequest, ShardId
+from core.plan.outline import Outline
+from core.plan.timed import Timed, predict_timed
 from core.run.calibration import factors_for, message_factor
 from core.run.calibrations import CalibrationStore
 from core.run.credit import default_in_flight
@@ -48,6 +53,16 @@ class Costs(Struct, frozen=True):
     links: Links = UNKNOWN
     limits: Mapping[NodeId, int] = {}
     """Bytes that the agents may use."""
+
+    @property
+    def known(self) -> draft.Costs:
+        """As planning takes them."""
+        return draft.Costs(self.profile, self.speeds, self.machines, self.links)
+
+    @property
+    def here(self) -> bool:
+        """The layers were timed here; shards that are timed here say nothing of a node of another kind."""
+        return self.profile.node == WORKSTATION
 
 
 class Choice(Struct, frozen=True):
@@ -117,8 +132,9 @@ def measure(
     machines = machines_of(nodes)
     progress.step("Measuring what messages cost, and cores together")
     together = speed_side_by_side(model, batch, sum(machine.here for machine in machines.values()), stop)
-    messages = measured_message_costs().scaled(message_factor(model.sha256, calibrations, ids))
-    profile = replace(profile, messages=messages, together=together)
+    messages = measured_message_costs(progress.share, stop).scaled(message_factor(model.sha256, calibrations, ids))
+    moving = moving_seconds(known.benchmarks.get(WORKSTATION))
+    profile = replace(profile, messages=messages, together=together, moving_s=moving)
     limits = {node: info.memory_limit for node, info in infos.items()}
     return Costs(profile, speeds, machines, known.links_of(ids), limits)
 
@@ -171,71 +187,116 @@ def _named(name: str, nodes: Sequence[Node]) -> Node:
     return found[0]
 
 
-def choose(
+def question_of(
     model: Model,
-    asked: Wanted | None,
     batch: int,
     nodes: Sequence[Node],
     costs: Costs,
     objective: Objective,
-    stop: threading.Event | None = None,
-    *,
     latency_bound_s: float | None = None,
-    in_flight: int | None = None,
-) -> Choice:
-    """The strategy asked for; for None, the best by ``objective`` over all strategies and any of the nodes. It is
-    predicted with ``in_flight`` micro-batches under way in each replica; None: as many as the runner allows by itself.
-
-    Raises PlanError when the strategy makes no sense here, DoesNotFitError when nothing fits, Cancelled.
-    """
-    if asked is not None:
-        return candidate(model, asked, batch, nodes, costs, in_flight)
-    found = best_plan(
-        model,
-        costs.profile,
-        [node.id for node in nodes],
-        costs.speeds,
-        costs.machines,
-        costs.links,
-        {node.id: node.info.memory_limit for node in nodes if node.info is not None},
-        objective,
+) -> Question:
+    return Question(
+        model=model,
+        profile=costs.profile,
+        nodes=tuple(node.id for node in nodes),
+        speeds=costs.speeds,
+        machines=costs.machines,
+        links=costs.links,
+        limits={node.id: node.info.memory_limit for node in nodes if node.info is not None},
+        objective=objective,
         latency_bound_s=latency_bound_s,
-        micro_batch=batch,
+        batch=batch,
         names={node.id: node.name for node in nodes},
-        cancel=stop,
     )
-    made = predicted(model, found.request, costs, in_flight)
+
+
+def choose(
+    question: Question,
+    costs: Costs,
+    *,
+    in_flight: int | None = None,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Choice:
+    """The best plan over all strategies and any of the nodes, by what the shards of the likeliest take. It is predicted
+    with ``in_flight`` micro-batches under way in each replica; None: as many as the runner allows by itself.
+
+    Raises DoesNotFitError when nothing fits, PlacementError when nothing keeps the latency bound, Cancelled.
+    """
+    model = question.model
+    found = best_for(question, progress=progress.share if progress is not None else None, cancel=stop)
+    if costs.here:
+        if progress is not None:
+            progress.step("Timing the likeliest plans")
+
+        def foretell(request: PlanRequest, told: Callable[[float], None]) -> Prediction | None:
+            timed = _timer(model, told, stop)
+            prediction, _ = predict_timed(model, _outlined(model, request, costs), costs.known, timed, in_flight)
+            return prediction if prediction.timed else None
+
+        found = best_by_times(question, found, foretell, progress.share if progress is not None else None)
+    made = predicted(model, found.request, costs, in_flight, progress=progress, stop=stop)
     return replace(made, why=found.words)
 
 
 def candidate(
-    model: Model, asked: Wanted, batch: int, nodes: Sequence[Node], costs: Costs, in_flight: int | None = None
+    model: Model,
+    asked: Wanted,
+    batch: int,
+    nodes: Sequence[Node],
+    costs: Costs,
+    in_flight: int | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> Choice:
-    """One strategy on the nodes that it can use. Raises PlanError where the model or the nodes do not allow it."""
-    return predicted(model, placed(asked, model, batch, nodes, costs.speeds, costs.machines), costs, in_flight)
+    """One strategy on the nodes that it can use. Raises PlanError where the model or the nodes do not allow it,
+    Cancelled."""
+    request = placed(asked, model, batch, nodes, costs.speeds, costs.machines)
+    return predicted(model, request, costs, in_flight, progress=progress, stop=stop)
 
 
-def predicted(model: Model, request: PlanRequest, costs: Costs, in_flight: int | None = None) -> Choice:
+def predicted(
+    model: Model,
+    request: PlanRequest,
+    costs: Costs,
+    in_flight: int | None = None,
+    *,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Choice:
     """``request`` compiled, with what is expected of it while ``in_flight`` micro-batches of each replica are under
-    way; None: as many as the runner allows by itself. Raises PlanError."""
-    compiled = compile_plan(
-        model, request, profile=costs.profile, speeds=costs.speeds, machines=costs.machines, links=costs.links
-    )
-    here = costs.profile.node == WORKSTATION  # shards that were timed here say nothing of a node of another kind
-    timed = time_shards(model, compiled.outline) if here else {}
-    told = predict_outline(
-        costs.profile,
-        compiled.outline,
+    way; None: as many as the runner allows by itself. Its shards are timed, which ``progress`` tells. Raises PlanError,
+    Cancelled."""
+    compiled = compile_outline(model, _outlined(model, request, costs))
+    timed: Timed = _untimed
+    if costs.here:
+        if progress is not None:
+            progress.step("Timing the shards of the plan")
+        timed = _timer(model, progress.share if progress is not None else None, stop)
+    under_way = in_flight or default_in_flight(compiled.plan, costs.limits)
+    told, _ = predict_timed(model, compiled.outline, costs.known, timed, under_way)
+    plan = replace(compiled.plan, notes=(*compiled.plan.notes, *told.notes))
+    return Choice(replace(compiled, plan=plan), told)
+
+
+def _outlined(model: Model, request: PlanRequest, costs: Costs) -> Outline:
+    """Without notes on how fast it is: those of what its shards take come to it."""
+    known = costs.known
+    return outline_plan(
         model,
-        costs.speeds,
-        costs.machines,
-        costs.links,
-        in_flight=in_flight or default_in_flight(compiled.plan, costs.limits),
-        shard_seconds=timed,
+        request,
+        profile=known.profile,
+        speeds=known.speeds,
+        machines=known.machines,
+        links=known.links,
+        foretold=False,
     )
-    return Choice(compiled, told)
 
 
-def own_speeds_sum(model_items_per_s: float, speeds: Mapping[NodeId, float], used: Sequence[NodeId]) -> float:
-    """Items per second of all used nodes, each with the whole model to itself."""
-    return model_items_per_s * sum(speeds[node] for node in used)
+def _timer(model: Model, progress: Callable[[float], None] | None, stop: threading.Event | None) -> Timed:
+    return partial(time_shards, model, progress=progress, cancel=stop)
+
+
+def _untimed(_outline: Outline) -> Mapping[ShardId, float]:
+    return {}

@@ -21,7 +21,7 @@ from core.commands.chosen import choose_plan
 from core.commands.fitting import insist_it_fits, misses
 from core.commands.opening import Work, open_work
 from core.commands.output import Progress, print_json
-from core.commands.planning import Choice, Costs, own_speeds_sum
+from core.commands.planning import Choice
 from core.commands.reports import print_report
 from core.commands.stopping import stop_on_interrupt
 from core.errors import VerificationError
@@ -84,7 +84,7 @@ def _run(
     )
     if not options.anyway:
         insist_it_fits(chosen, stop)
-    choice, costs = chosen.choice, chosen.costs
+    choice = chosen.choice
     kept = _Kept(work.sink, VERIFIED_BATCHES if options.verify else 0)
     with _deployed(options, work, choice, cluster, progress, stop) as deployment:
         progress.step("Running")
@@ -99,22 +99,16 @@ def _run(
         )
     verified = _verify(work.model, work.source, kept, choice, progress) if options.verify else None
     names = {node.id: node.name for node in nodes}
-    used = choice.compiled.plan.request.nodes
-    alone = own_speeds_sum(_whole_model_rate(costs), costs.speeds, used)
     return replace(
         report,
         model=work.name,
         input=options.input,
         predicted=as_predicted(choice.prediction, names),
-        efficiency=report.throughput / alone if alone > 0 else None,
+        efficiency=choice.prediction.efficiency_at(report.throughput),
         verified=verified.passed if verified is not None else None,
         max_abs_error=verified.max_abs_error if verified is not None else None,
         notes=(*filter(None, [choice.why]), *misses(chosen), *report.notes),
     )
-
-
-def _whole_model_rate(costs: Costs) -> float:
-    return costs.profile.batch / costs.profile.total_seconds
 
 
 def _deployed(

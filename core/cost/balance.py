@@ -11,6 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from core.cost.links import UNKNOWN, Links, Ways
+from core.cost.moving import BYTE_SECONDS
 from core.cost.nodes import node_costs
 from core.cost.orders import CostTables, Member, best_cuts
 from core.cost.stages import Bools, Floats, Stages, stages_of
@@ -24,9 +25,8 @@ from core.plan.pins import pinned_layers
 NEAR_EQUAL: Final = 1.01
 """Timings repeat no better than this: among cuts no worse the ones that send least are taken."""
 MAC_SECONDS: Final = 1 / 25e9
-BYTE_SECONDS: Final = 1 / 5e9
 LAYER_SECONDS: Final = 1e-6
-"""A common core, for a first guess without any measurement: multiply-adds, bytes written, and each layer's call."""
+"""A common core, for a first guess before anything is measured: a multiply-add, and each layer's call."""
 MOST_POSITIONS: Final = 1000
 """Longer models are cut at the narrowest of several neighbouring layers."""
 

@@ -11,6 +11,8 @@ from core.wire.messages import NodeInfo, Telemetry
 
 SLOWER: Final = 0.8
 """A node that now computes at less than this share of what was measured became slower; noise stays above it."""
+KEPT_BUSY: Final = 0.85
+"""Where other programs leave more than this share of the time to a node, that is noise."""
 LESS_MEMORY: Final = 0.75
 """The same of free memory; what programs come and go with stays above it."""
 _LEAST_LOST: Final = 128 * 1024**2
@@ -54,17 +56,20 @@ class NodeBenchmark(Struct, frozen=True, kw_only=True):
     """Bytes that shards may take: within the node's memory limit, and free on its machine."""
     engine: str = ""
     """The runtime that was measured, with its version."""
+    held: float = 1.0
+    """Part of the time that other programs on its machine left to the node, 0..1."""
 
 
 def speed_for(mix: Mix, node: NodeBenchmark, here: NodeBenchmark) -> float:
-    """How many times as fast as this workstation with one thread ``node`` runs, with all its threads and without its
-    CPU limit, a model that spends its time here as ``mix`` says. ``here`` is the benchmark of this workstation."""
+    """How many times as fast as this workstation with one thread ``node`` runs, with all its threads, without its CPU
+    limit, and beside what other programs took when it was measured, a model that spends its time here as ``mix`` says.
+    ``here`` is the benchmark of this workstation."""
     seconds = (
         mix.gemm * here.gemm_core_flops / node.gemm_flops
         + mix.convolution * here.convolution_core_flops / node.convolution_flops
         + mix.elementwise * here.elementwise_core_bytes_per_s / node.elementwise_bytes_per_s
     )
-    return (mix.gemm + mix.convolution + mix.elementwise) / seconds
+    return node.held * (mix.gemm + mix.convolution + mix.elementwise) / seconds
 
 
 def free_memory(info: NodeInfo, telemetry: Telemetry) -> int:
@@ -79,12 +84,14 @@ def stale_reasons(
     *,
     telemetry: Telemetry | None = None,
     gemm_core_flops: float | None = None,
+    held: float | None = None,
 ) -> tuple[str, ...]:
     """Why ``benchmark`` no longer holds for a node, each a clause for "NAME ..."; empty where it seems to hold.
 
     Args:
         telemetry: the newest one; None: free memory is not looked at.
         gemm_core_flops: measured just now (see ``core.cluster.measuring.check_nodes``); None: not measured.
+        held: the part of its time that other programs leave to it now; None: not measured.
     """
     reasons = []
     if info.threads != benchmark.threads:
@@ -94,9 +101,15 @@ def stale_reasons(
     if gemm_core_flops is not None and gemm_core_flops < SLOWER * benchmark.gemm_core_flops:
         share = gemm_core_flops / benchmark.gemm_core_flops
         reasons.append(f"became slower: it computes at {share:.0%} of what was measured")
+    if held is not None and held < SLOWER * benchmark.held:
+        reasons.append(f"became slower: other programs leave it {held:.0%} of its time{_before(benchmark)}")
     if telemetry is not None:
         free = free_memory(info, telemetry)
         if free < LESS_MEMORY * benchmark.free_memory and benchmark.free_memory - free > _LEAST_LOST:
             before = format_bytes(benchmark.free_memory)
             reasons.append(f"lost memory: {format_bytes(free)} are free now, {before} were when it was measured")
     return tuple(reasons)
+
+
+def _before(benchmark: NodeBenchmark) -> str:
+    return f", {benchmark.held:.0%} when it was measured" if benchmark.held < 1.0 else ""

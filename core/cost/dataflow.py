@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from core.cost.balance import BYTE_SECONDS
 from core.cost.links import UNKNOWN, WORKSTATION, Links
 from core.cost.loads import Load, Replica, Setting, setting_of
 from core.cost.messages import IN_FLIGHT
@@ -23,7 +22,7 @@ from core.cost.nodes import share_cores
 from core.cost.simulation import CLIENT as OUTSIDE
 from core.cost.simulation import Network, latency, rate
 from core.cost.types import Machine, Prediction, Profile
-from core.cost.verdict import prediction
+from core.cost.verdict import each_alone, prediction
 from core.errors import PlanError
 from core.model.graph import Model
 from core.plan.form import CLIENT, NodeId, ShardId
@@ -42,6 +41,7 @@ def predict_outline(
     *,
     in_flight: int | None = None,
     shard_seconds: Mapping[ShardId, float] = MappingProxyType({}),
+    whole_seconds: float | None = None,
 ) -> Prediction:
     """What the plan outlined would do on nodes of these speeds (1.0: this workstation with one thread, also where
     unknown), whatever its strategy.
@@ -50,7 +50,8 @@ def predict_outline(
     ``links`` are the ways between them; what is not known of them counts as loopback.
     ``in_flight`` micro-batches may be unfinished in each replica; None: as many as the runner allows by itself.
     ``shard_seconds`` are those of shards that were timed (``core.cost.shard_times``); of the others, and of all where
-    it is empty, the time is put together from their layers.
+    it is empty, the time is put together from their layers. ``whole_seconds`` are those of the whole model in one
+    shard, timed in the same way: what one node alone does is then told by them.
     PlanError when the profile is of another model, a speed is not above 0, or the outline is no plan: without shards,
     with one on a node that the request does not name, or with one that never gets its inputs.
     """
@@ -73,14 +74,14 @@ def predict_outline(
         each, whole = played[network]
         replicas.append(Replica(loads, each, whole, network.client_seconds, lines, flow, under_way))
     timed = all(part.id in shard_seconds for part in outline.parts)
-    return replace(prediction(setting, replicas), timed=timed)
+    return replace(prediction(setting, replicas, each_alone(setting, whole_seconds)), timed=timed)
 
 
-def part_seconds(part: Part, layer_seconds: Sequence[float]) -> float:
+def part_seconds(part: Part, setting: Setting) -> float:
     """Of one run at speed 1: the model's operators by their share of each layer, and what the partition added by the
     bytes it writes."""
-    done = sum(layer_seconds[layer] * share for layer, share in part.work)
-    return done + BYTE_SECONDS * _added_bytes(part.program)
+    done = sum(setting.layer_seconds[layer] * share for layer, share in part.work)
+    return done + setting.moving_s * _added_bytes(part.program)
 
 
 def _added_bytes(program: Program) -> int:
@@ -114,9 +115,9 @@ class _Shards:
             self._parts.setdefault(part.replica, []).append(part)
         self._seconds = {}
         for part in outline.parts:
-            taken = timed[part.id] if part.id in timed else part_seconds(part, setting.layer_seconds)
-            limited = self._costs[part.node].cpu_limit < 1.0
-            self._seconds[part.id] = taken + setting.messages.call_seconds(taken, limited=limited)
+            taken = timed[part.id] if part.id in timed else part_seconds(part, setting)
+            cpu_limit = self._costs[part.node].cpu_limit
+            self._seconds[part.id] = taken + setting.messages.call_seconds(taken, cpu_limit)
         self._live: dict[int, int] = {}
         """By identity of a program: parts of several replicas run the same one."""
         self._joints: dict[int, list[_Joint]] = {number: [] for number in self._parts}

@@ -35,7 +35,7 @@ class Link(Struct, frozen=True):
 LOOPBACK: Final = Link()
 _WORKSTATION_LINE: Final = "the workstation"
 OUT_OF_WORKSTATION: Final = f"out of {_WORKSTATION_LINE}"
-"""The name of its line, in a ``Way``, unless another was given in its place."""
+"""The name of its line, in a ``Way``."""
 
 
 class Line(Struct, frozen=True):
@@ -148,15 +148,17 @@ class Ways:
         members: dict[str, set[NodeId]] = {}
         for node, name in self._interface.items():
             members.setdefault(name, set()).add(node)
-        known = {frozenset(line.nodes): line for line in self._links.lines}
-        named = [(name, frozenset(nodes)) for name, nodes in members.items() if frozenset(nodes) not in known]
-        named += [("+".join(sorted(node or "workstation" for node in nodes)), nodes) for nodes in known]
-        there = {nodes for _, nodes in named}
+        known = {frozenset(self._interface.keys() & {*line.nodes}): line for line in self._links.lines}
+        named = [(name, frozenset(nodes)) for name, nodes in members.items()]
+        there = [frozenset(), *(nodes for _, nodes in named)]
+        given = [nodes for nodes in known if nodes not in there]
+        named += [("+".join(sorted(node or "workstation" for node in nodes)), nodes) for nodes in given]
+        there += given
         named += [(f"limit of {min(nodes)}", nodes) for nodes in self._limits if nodes not in there]
         lines = []
         for name, nodes in named:
-            given = known[nodes].bytes_per_s if nodes in known else None
-            rate = given if given is not None else self._fastest_out_of(nodes)
+            told = known[nodes].bytes_per_s if nodes in known else None
+            rate = told if told is not None else self._fastest_out_of(nodes)
             rate = min(rate, self._limits.get(nodes, inf))
             if rate < inf:
                 lines.append((name, nodes, rate))

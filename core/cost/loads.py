@@ -9,6 +9,7 @@ from msgspec import Struct
 from core.cost.links import UNKNOWN, Links, Ways
 from core.cost.memory import ARENA, TYPICAL_BASE_BYTES, WORKING_BYTES
 from core.cost.messages import IN_FLIGHT, TYPICAL, MessageCosts
+from core.cost.moving import BYTE_SECONDS
 from core.cost.network import Flow
 from core.cost.nodes import NodeCost, node_costs
 from core.cost.tables import Tables, tables
@@ -85,6 +86,8 @@ class Setting(Struct, frozen=True):
     """Of the workstation."""
     session_bytes: int = 0
     """Of each shard more on a node."""
+    moving_s: float = BYTE_SECONDS
+    """As in ``Profile``."""
 
 
 def setting_of(
@@ -110,4 +113,6 @@ def setting_of(
     own = max((machines[node].own_bytes for node in request.nodes if node in machines), default=0)
     base = own + WORKING_BYTES if own else profile.base_bytes or TYPICAL_BASE_BYTES
     base += profile.session_bytes + profile.operator_bytes * known.count
-    return Setting(request, known, seconds, costs, base, ways, profile.messages, profile.session_bytes)
+    return Setting(
+        request, known, seconds, costs, base, ways, profile.messages, profile.session_bytes, profile.moving_s
+    )

@@ -188,8 +188,7 @@ def local_speed_seconds(threads: int = 1, repeats: int = 7) -> float:
 def local_rate(kernel: Kernel, threads: int, repeats: int, seconds: float) -> float:
     """What this machine does of ``kernel`` in a second, undisturbed (see ``timed_runs``)."""
     session, feed = _session(kernel.graph, kernel.inputs, threads)
-    _, quiet = timed_runs(lambda: session.run(None, feed), repeats, threads, seconds)
-    return kernel.amount / quiet
+    return kernel.amount / timed_runs(lambda: session.run(None, feed), repeats, threads, seconds).quiet
 
 
 def _session(graph: bytes, inputs: Sequence[Port], threads: int) -> tuple[ort.InferenceSession, dict[str, np.ndarray]]:

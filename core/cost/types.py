@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from core.cost.messages import TYPICAL, MessageCosts
+from core.cost.moving import BYTE_SECONDS
 from core.plan.form import NodeId, Sha256
 
 
@@ -32,6 +33,9 @@ class Profile(Struct, frozen=True):
     together: float = 1.0
     """Speed of each core of this workstation while all of them run the model, against one alone: they share caches and
     memory."""
+    moving_s: float = BYTE_SECONDS
+    """For each byte that an operator writes which only moves values or adds them up, on this workstation with one
+    thread."""
 
 
 class Machine(Struct, frozen=True):
@@ -90,7 +94,8 @@ class Prediction(Struct, frozen=True):
     """In the order of the request's nodes."""
     bottleneck: NodeId
     efficiency: float
-    """Throughput against the sum of what each node would do with the whole model alone, 0..1."""
+    """Throughput against the sum of the nodes' own speeds, 0..1: what each would do with the whole model, computing and
+    handling its messages, if neither a line nor the workstation nor another node held it up."""
     single_throughput: float
     """Items per second of the best node alone."""
     single_node: NodeId
@@ -103,3 +108,8 @@ class Prediction(Struct, frozen=True):
     timed: bool = False
     """Its shards were timed by themselves (``core.cost.shard_times``); else their time is put together from that of
     their layers."""
+
+    def efficiency_at(self, throughput: float) -> float | None:
+        """Of a run of the plan that came to ``throughput`` items per second, against the same speeds; None where
+        nothing can be said."""
+        return throughput * self.efficiency / self.throughput if self.throughput > 0 and self.efficiency > 0 else None

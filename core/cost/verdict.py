@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.cost.chain import chain
 from core.cost.loads import Load, Replica, Setting
@@ -15,10 +17,11 @@ from core.cost.simulation import rates
 from core.cost.types import Machine, NodePrediction, Prediction
 from core.errors import PlanError
 from core.plan.form import NodeId
+from core.units import format_pace
 
-_WHOLE: Final = 1000
 BUSY: Final = 0.97
 """Cores, or a line, that are in use for more of the time than this are what keeps a plan from being faster."""
+_HALVINGS: Final = 40
 NOISE: Final = 1e-6
 """A share above 1 by less than this is 1."""
 
@@ -39,13 +42,31 @@ class Alone(Struct, frozen=True):
 
     node: NodeId
     rate: float
-    compute_s: float
+    """Micro-batches per second, by way of its lines and the workstation."""
+    cycle_s: float
+    """The least time between two micro-batches, by the node's own work: the speed that efficiency is against."""
 
 
-def each_alone(setting: Setting) -> tuple[Alone, ...]:
-    """In the order of the request's nodes; the same for all requests on the same nodes with the same micro-batch."""
-    every = [chain(setting, [node]) for node in setting.request.nodes]
-    return tuple(Alone(one.loads[0].node, _together(setting, [one])[0][0], one.loads[0].compute_s) for one in every)
+def each_alone(setting: Setting, whole_s: float | None = None) -> tuple[Alone, ...]:
+    """In the order of the request's nodes; the same for all requests on the same nodes with the same micro-batch.
+
+    ``whole_s``: seconds of the whole model in one shard at speed 1, as it was timed; None: what its layers add up to.
+    """
+    if whole_s is not None:
+        setting = replace(setting, layer_seconds=_adding_up(setting.layer_seconds, whole_s))
+    return tuple(_alone(setting, node) for node in setting.request.nodes)
+
+
+def _alone(setting: Setting, node: NodeId) -> Alone:
+    replica = chain(setting, [node])
+    (load,) = replica.loads
+    cycle = setting.costs[node].cycle_seconds(load.compute_s, load.handling_s)
+    return Alone(node, _together(setting, [replica])[0][0], cycle)
+
+
+def _adding_up(layer_seconds: Sequence[float], total: float) -> tuple[float, ...]:
+    before = sum(layer_seconds)
+    return tuple(total * (taken / before if before > 0 else 1 / len(layer_seconds)) for taken in layer_seconds)
 
 
 def prediction(setting: Setting, replicas: Sequence[Replica], alone: Sequence[Alone] | None = None) -> Prediction:
@@ -61,7 +82,7 @@ def prediction(setting: Setting, replicas: Sequence[Replica], alone: Sequence[Al
         for load in replica.loads:
             nodes[load.node] = _node(setting, load, each)
     alone = alone if alone is not None else each_alone(setting)
-    best = max(alone, key=lambda one: (one.rate, -one.compute_s))
+    best = max(alone, key=lambda one: (one.rate, -one.cycle_s))
     single = items * best.rate
     busiest = max(nodes.values(), key=lambda node: (node.share, node.compute_s))
     notes = (*_sharing(limits, busiest.share), *_slower(setting, throughput, single)) if len(nodes) > 1 else ()
@@ -70,7 +91,7 @@ def prediction(setting: Setting, replicas: Sequence[Replica], alone: Sequence[Al
         latency_s=max(replica.latency_s for replica in replicas),
         nodes=tuple(nodes.values()),
         bottleneck=busiest.node,
-        efficiency=throughput / sum(items / one.compute_s for one in alone),
+        efficiency=throughput / sum(items / one.cycle_s for one in alone),
         single_throughput=single,
         single_node=best.node,
         notes=notes,
@@ -115,12 +136,34 @@ def _together(setting: Setting, replicas: Sequence[Replica]) -> tuple[list[float
     costs = [setting.costs[load.node] for replica in replicas for load in replica.loads]
     if len(flows) < len(replicas) or not share_cores(costs):
         limits = _limits(setting, replicas)
-        return [replica.rate * limits.possible for replica in replicas], limits
+        return held_up([(one.rate, one.latency_s, one.under_way) for one in replicas], limits.possible), limits
     network = network_of(flows, setting.costs, setting.ways, setting.messages)
     played = list(rates(network, replicas[0].under_way))
     use = _use(setting, replicas, played)
     _, crowded = crowding(use.cores, use.client, BUSY)
     return played, _Limits(1.0, crowded, line=use.line > BUSY)
+
+
+def held_up(replicas: Sequence[tuple[float, float, int]], possible: float) -> list[float]:
+    """Micro-batches per second of each, where what all share leaves ``possible`` of what they would do by themselves.
+
+    Each is (rate by itself, seconds of one micro-batch through an idle cluster, unfinished at any time). All wait as
+    long where they meet; a node that is slower than that has something to do meanwhile and loses nothing, while a fast
+    one is held up.
+    """
+    goal = possible * sum(rate for rate, _, _ in replicas)
+    if possible >= 1.0 or len(replicas) < 2 or goal == inf:
+        return [possible * rate for rate, _, _ in replicas]
+
+    def each(wait: float) -> list[float]:
+        return [min(rate, held / (alone + wait)) for rate, alone, held in replicas]
+
+    least, most = 0.0, sum(held for _, _, held in replicas) / goal
+    for _ in range(_HALVINGS):
+        wait = (least + most) / 2
+        least, most = (wait, most) if sum(each(wait)) > goal else (least, wait)
+    found = each(most)
+    return [rate * goal / sum(found) for rate in found]
 
 
 class _Use(NamedTuple):
@@ -178,11 +221,6 @@ def _sharing(limits: _Limits, busiest: float) -> tuple[str, ...]:
 def _slower(setting: Setting, throughput: float, single: float) -> tuple[str, ...]:
     if throughput >= single:
         return ()
-    slower = f"Slower than the best node alone: {_number(throughput)} against {_number(single)} items/s."
+    slower = f"Slower than the best node alone: {format_pace(throughput)} against {format_pace(single)} items/s."
     cuts = " move the cuts," if setting.request.cuts else ""
     return (f"{slower} Leave out the slowest node,{cuts} or use strategy single.",)
-
-
-def _number(rate: float) -> str:
-    """Three digits; of more than 999 all that are whole."""
-    return f"{rate:.3g}" if rate < _WHOLE else f"{rate:.0f}"

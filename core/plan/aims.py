@@ -9,10 +9,10 @@ from typing import Final
 
 from core.errors import PlanError
 from core.plan.layouts import Group, Range, Split, split_by
+from core.plan.op_options import Aim
 from core.plan.operators import LINKS
 from core.plan.operators.base import KINDS, OpView
 from core.plan.program import Op, Program, TensorType
-from core.plan.search import Aim
 from core.plan.strategy_text import REPLICATE, SPATIAL, TENSOR
 
 ROWS: Final = "rows"

@@ -28,18 +28,19 @@ from core.cost.types import Machine, Prediction, Profile
 from core.errors import Cancelled, DoesNotFitError, PlacementError, PlanError
 from core.model.graph import Model
 from core.plan.auto_groups import Groups, Shape
-from core.plan.auto_pipelines import PipelineSearch, Tools
-from core.plan.auto_types import Candidate, Choice, Objective, Question, badness
+from core.plan.auto_pipelines import PipelineSearch
+from core.plan.auto_types import Candidate, Choice, Objective, Question, badness, simplest, size_of
 from core.plan.auto_words import missed, reasons, too_slow
 from core.plan.compile import micro_batch_for, strategy_named
 from core.plan.draft import Costs
 from core.plan.form import NodeId, PlanRequest
 from core.plan.outline import Outline
 from core.plan.pins import check_pins
+from core.plan.pipeline_trials import Tools
 from core.plan.schedule import outline
 from core.plan.strategy_text import PIPELINE, REPLICATE, SINGLE, SPATIAL, TENSOR
 
-__all__ = ["Candidate", "Choice", "Objective", "Question", "best_plan"]
+__all__ = ["Candidate", "Choice", "Objective", "Question", "best_for", "best_plan"]
 
 NEAR: Final = 1.005
 """Of plans as good as this the one with fewer nodes is taken, then the simpler one."""
@@ -91,9 +92,6 @@ def best_plan(
     when none keeps the latency bound, PlanError when there are no nodes. Cancelled when ``cancel`` is set. ``progress``
     is told which part of the search is done, 0 to 1.
     """
-    if not nodes:
-        raise PlanError("A plan needs at least one node.")
-    batch = micro_batch_for(model, micro_batch if micro_batch is not None else profile.batch)
     question = Question(
         model=model,
         profile=profile,
@@ -104,11 +102,25 @@ def best_plan(
         limits=memory_limits,
         objective=objective,
         latency_bound_s=latency_bound_s,
-        batch=batch,
+        batch=micro_batch if micro_batch is not None else profile.batch,
         names=names,
         pins=tuple(pins),
     )
-    if pins:
+    return best_for(question, progress=progress, cancel=cancel)
+
+
+def best_for(
+    question: Question,
+    *,
+    progress: Callable[[float], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Choice:
+    """As ``best_plan``. The question's batch is the one that is wanted: the model may allow only another."""
+    if not question.nodes:
+        raise PlanError("A plan needs at least one node.")
+    question = replace(question, batch=micro_batch_for(question.model, question.batch))
+    objective, latency_bound_s = question.objective, question.latency_bound_s
+    if question.pins:
         _check_pins(question)
     found = _Search(question, cancel, progress).run()
     if not found:
@@ -121,23 +133,9 @@ def best_plan(
     if not within:
         message, hint = too_slow(question, fitting, _in_single_items(question, cancel))
         raise PlacementError(message, hint=hint)
-    ranked = sorted(found, key=lambda one: (bool(one.lacking), badness(one, objective), _size(one)))
-    best = _simplest(within, objective)
+    ranked = sorted(found, key=lambda one: (bool(one.lacking), badness(one, objective), size_of(one)))
+    best = simplest(within, objective, NEAR)
     return Choice(best.request, best.prediction, tuple(ranked), reasons(question, best, found))
-
-
-def _size(one: Candidate) -> tuple[int, int, str, tuple[NodeId, ...]]:
-    return len(one.request.nodes), one.request.strategy.count(">"), one.request.strategy, one.request.nodes
-
-
-def _simplest(fitting: Sequence[Candidate], objective: Objective) -> Candidate:
-    best = min(badness(one, objective) for one in fitting)
-    limit = best / NEAR if best < 0 else best * NEAR
-    if objective == "memory":  # several are equal, where the runtime's own part outweighs all
-        near = [one for one in fitting if badness(one, objective) <= limit]
-        return min(near, key=lambda one: (len(one.request.nodes), -one.prediction.throughput, _size(one)))
-    near = [one for one in fitting if badness(one, objective) <= limit]
-    return min(near, key=lambda one: (_size(one)[:2], badness(one, objective), _size(one)))
 
 
 def _check_pins(question: Question) -> None:
@@ -152,7 +150,7 @@ def _check_pins(question: Question) -> None:
 def _nothing_fits(question: Question, found: Sequence[Candidate], cancel: threading.Event | None) -> tuple[str, str]:
     """What is missed, and what would fit."""
     fitting = _in_single_items(question, cancel)
-    return missed(question, found, _simplest(fitting, question.objective) if fitting else None)
+    return missed(question, found, simplest(fitting, question.objective, NEAR) if fitting else None)
 
 
 def _in_single_items(question: Question, cancel: threading.Event | None) -> list[Candidate]:

@@ -8,9 +8,9 @@ as the prediction likes that better.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nsmallest
-from itertools import combinations, count, pairwise, permutations, product
+from itertools import combinations, count, permutations
 from math import comb, inf, sqrt
 from typing import Final
 
@@ -24,10 +24,11 @@ from core.cost.loads import Setting
 from core.cost.nodes import NodeCost
 from core.cost.orders import CostTables, Goal, Indices, Member, best_cuts, best_lines, crowded, transitions
 from core.cost.stages import Floats, Stages, stages_of
-from core.errors import PlanError
-from core.plan.auto_types import Candidate, Question, rank
+from core.plan.auto_types import Candidate, Question
 from core.plan.form import NodeId, PlanRequest
 from core.plan.pins import pinned_layers
+from core.plan.pipeline_changes import Field, Polish
+from core.plan.pipeline_trials import Tools, Trials
 from core.plan.strategy_text import PIPELINE, REPLICATE
 
 FEW: Final = 5
@@ -47,25 +48,8 @@ PER_LENGTH: Final = 2
 MOST_LINES: Final = 40
 POLISHED: Final = 4
 """Candidates that are changed step by step."""
-TRIES_SECONDS: Final = 0.25
-CHANGES_SECONDS: Final = 0.15
-"""That predictions of candidates, and of changed ones, may take, by rule of thumb: nothing depends on the clock."""
-CHAIN_SECONDS: Final = 5e-5
-"""Of a prediction, for each node."""
-PLAYED_SECONDS: Final = 1.5e-4
-"""The same for each node and micro-batch under way, where nodes share cores and are played together."""
 BOUND_STEPS: Final = 3
 """Paces, between the fastest and that of one node alone, for which the quickest line is sought."""
-
-
-class Tools(Struct, frozen=True):
-    """What the search asks of its caller."""
-
-    weigh: Callable[[PlanRequest], Candidate]
-    """PlanError where a stage would have nothing to do."""
-    keep: Callable[[Candidate], None]
-    check: Callable[[], None]
-    """Between steps; may raise."""
 
 
 class _Run(Struct, frozen=True):
@@ -87,11 +71,7 @@ class PipelineSearch:
         looks = [(member.cost, member.room, member.pinned) for member in self._members]
         self._kind = {member.node: looks.index(look) for member, look in zip(self._members, looks, strict=True)}
         self._pinned = tuple(layer for layer, _ in pins)
-        self._tools = tools
-        self._tried: dict[PlanRequest, Candidate | None] = {}
-        self._tries_left = TRIES_SECONDS
-        self._changes_left = CHANGES_SECONDS
-        self._crowded = bool(crowded(self._members))
+        self._trials = Trials(question, tools, crowded=bool(crowded(self._members)))
         self._fine = self._stages(MOST_PLACES)
         self._places = [int(place) for place in self._fine.positions]
         self._joint = Joint(self._fine, self._ways, question.profile.messages)
@@ -101,37 +81,24 @@ class PipelineSearch:
         most = min(len(self._members), self._setting.known.count)
         pipelines = self._enumerated(most) if len(self._members) <= FEW else self._programmed(most)
         if len({node for _, node in self._q.pins}) == 1:
-            self._predicted(PIPELINE, (self._q.pins[0][1],), ())
+            self._trials.predicted(PIPELINE, (self._q.pins[0][1],), ())
         if not pipelines:
             self._least_lacking(most)
         beside = self._side_by_side() if not self._pinned else []
+        base = self._setting.base_bytes
+        polish = Polish(
+            Field(self._q, self._by_node, self._kind, self._ways, self._joint, self._places, base, self._holds_pins),
+            self._trials,
+        )
         for found in (pipelines, beside):
-            for one in nsmallest(POLISHED, found, key=self._rank):
-                self._polished(one)
+            for one in nsmallest(POLISHED, found, key=self._trials.rank):
+                polish.polished(one)
 
     def _stages(self, places: int) -> Stages:
         return stages_of(self._setting.known, self._setting.layer_seconds, places, self._q.profile.messages)
 
     def _tables(self, stages: Stages, goal: Goal, slowest: float = inf) -> CostTables:
         return CostTables(stages, self._ways, goal, slowest=slowest, pinned=self._pinned)
-
-    def _rank(self, one: Candidate) -> tuple[float, float, float]:
-        return rank(self._q, one)
-
-    def _predicted(self, strategy: str, nodes: Sequence[NodeId], cuts: tuple[int, ...]) -> Candidate | None:
-        """Kept; None where a stage would have nothing to do."""
-        found = self._weighed(PlanRequest(strategy, tuple(nodes), self._q.batch, cuts, pins=self._q.pins))
-        if found is not None:
-            self._tools.keep(found)
-        return found
-
-    def _weighed(self, request: PlanRequest) -> Candidate | None:
-        if request not in self._tried:
-            try:
-                self._tried[request] = self._tools.weigh(request)
-            except PlanError:
-                self._tried[request] = None
-        return self._tried[request]
 
     # ------------------------------------------------------------ few nodes
 
@@ -149,13 +116,13 @@ class PipelineSearch:
     def _recut(self, coarse: Sequence[Candidate]) -> list[Candidate]:
         """The same orders with the best of all cuts for each goal."""
         found: list[Candidate] = []
-        orders = list(dict.fromkeys(one.request.nodes for one in sorted(coarse, key=self._rank)))[:RECUT]
+        orders = list(dict.fromkeys(one.request.nodes for one in sorted(coarse, key=self._trials.rank)))[:RECUT]
         bound = self._q.latency_bound_s
         for run in self._runs():
             tables = self._tables(self._fine, run.goal)
             by_node = {member.node: member for member in run.members}
             for order in orders:
-                self._tools.check()
+                self._trials.check()
                 found += self._cut_best(tables, [by_node[node] for node in order])
         if bound is not None:
             for run in self._paces([one for one in (*coarse, *found) if one.prediction.throughput > 0]):
@@ -167,7 +134,7 @@ class PipelineSearch:
     def _cut_best(self, tables: CostTables, members: Sequence[Member]) -> list[Candidate]:
         """One, or none where none fits."""
         line = best_cuts(tables, members)
-        one = self._predicted(PIPELINE, line.nodes, line.cuts) if line.value < inf else None
+        one = self._trials.predicted(PIPELINE, line.nodes, line.cuts) if line.value < inf else None
         return [one] if one is not None else []
 
     def _holds_pins(self, order: Sequence[NodeId]) -> bool:
@@ -191,7 +158,7 @@ class PipelineSearch:
         )
         number = count()
         for order in self._distinct(orders, replicas):
-            self._tools.check()
+            self._trials.check()
             rows = [[self._by_node[node] for node in order[i * stages : (i + 1) * stages]] for i in range(replicas)]
             own = cuts[self._own_pins(tables, cuts, rows[0])] if self._pinned else cuts
             if not len(own):
@@ -201,7 +168,7 @@ class PipelineSearch:
                 taken = tuple(int(tables.positions[place]) for place in own[index])
                 key = (float(ranks[0][index]), float(ranks[1][index]), float(ranks[2][index]))
                 found.append((key, next(number), PlanRequest(strategy, order, self._q.batch, taken)))
-        return self._first_of([request for _, _, request in nsmallest(WEIGHED, found)])
+        return self._trials.first_of([request for _, _, request in nsmallest(WEIGHED, found)])
 
     def _coarse(self, stages: int) -> int:
         """So many that the cuts between them are few enough."""
@@ -262,7 +229,7 @@ class PipelineSearch:
         coarse = self._stages(places)
         found = self._follow(runs, coarse, most)
         if bounded and found:
-            self._tries_left += TRIES_SECONDS / 2
+            self._trials.allow_more()
             found += self._follow(self._paces(found), coarse, most)
         return found
 
@@ -284,14 +251,14 @@ class PipelineSearch:
             by_node = {member.node: member for member in run.members}
             tables, exact = (self._tables(stages, run.goal, run.slowest) for stages in (coarse, self._fine))
             taken: dict[int, int] = {}
-            for index, line in enumerate(best_lines(tables, run.members, self._ways, self._tools.check, most=most)):
+            for index, line in enumerate(best_lines(tables, run.members, self._ways, self._trials.check, most=most)):
                 length = len(line.nodes)
                 if index >= MOST_LINES and taken.get(length, 0) >= PER_LENGTH:
                     continue
                 taken[length] = taken.get(length, 0) + 1
                 better = best_cuts(exact, [by_node[node] for node in line.nodes]) if index < RECUT else line
                 asked[PlanRequest(PIPELINE, better.nodes, self._q.batch, better.cuts)] = None
-        return self._first_of(sorted(asked, key=self._estimate))
+        return self._trials.first_of(sorted(asked, key=self._estimate))
 
     def _estimate(self, request: PlanRequest) -> tuple[float, float, float]:
         """Its rank by sums."""
@@ -299,22 +266,6 @@ class PipelineSearch:
         row = [self._by_node[node] for node in request.nodes]
         lacking, late, value = self._ranks(self._joint.weigh([row], np.array([at], np.intp)))
         return float(lacking[0]), float(late[0]), float(value[0])
-
-    def _first_of(self, requests: Iterable[PlanRequest]) -> list[Candidate]:
-        """Predicted one after the other as long as there is time for it, one at least."""
-        found: list[Candidate] = []
-        for request in requests:
-            if found and self._tries_left <= 0:
-                break
-            self._tries_left -= self._seconds(len(request.nodes))
-            one = self._predicted(request.strategy, request.nodes, request.cuts or ())
-            if one is not None:
-                found.append(one)
-        return found
-
-    def _seconds(self, nodes: int) -> float:
-        """About what a prediction takes."""
-        return nodes * (CHAIN_SECONDS + (PLAYED_SECONDS * nodes if self._crowded else 0.0))
 
     def _paces(self, found: Iterable[Candidate]) -> list[_Run]:
         """Between the pace of the fastest line and that of the quickest: the quickest of those that keep it."""
@@ -344,7 +295,7 @@ class PipelineSearch:
         for length in range(2, most + 1):
             line = best_cuts(tables, roomy[:length])
             if line.value < inf:
-                self._predicted(PIPELINE, line.nodes, line.cuts)
+                self._trials.predicted(PIPELINE, line.nodes, line.cuts)
 
     # ------------------------------------------------------------ side by side
 
@@ -370,68 +321,9 @@ class PipelineSearch:
                 nodes = [row[replica].node for replica in range(replicas) for row in rows]
                 if line.value < inf:
                     asked.append(PlanRequest(text, tuple(nodes), self._q.batch, line.cuts))
-        self._tries_left += TRIES_SECONDS / 2
-        found += self._first_of(asked)
+        self._trials.allow_more()
+        found += self._trials.first_of(asked)
         return found
-
-    # ------------------------------------------------------------ small changes
-
-    def _polished(self, start: Candidate) -> None:
-        """Move cuts, swap two nodes, or take another node, as long as that is better."""
-        best, changed = start, True
-        while changed:
-            changed = False
-            for request in self._changed(best.request):
-                if self._changes_left <= 0:
-                    break
-                if request in self._tried or not self._may_be_better(request, best):
-                    continue
-                self._changes_left -= self._seconds(len(request.nodes))
-                found = self._weighed(request)
-                if found is not None and self._rank(found) < self._rank(best):
-                    best, changed = found, True
-                    break
-        self._tools.keep(best)
-
-    def _may_be_better(self, request: PlanRequest, best: Candidate) -> bool:
-        """Whether what can be told at once does not rule it out."""
-        if best.lacking or self._rank(best)[1] > 0:
-            return True
-        cuts = request.cuts or ()
-        at = [bisect_left(self._places, cut) for cut in cuts]
-        size = len(cuts) + 1
-        row = [self._by_node[node] for node in request.nodes]
-        least = self._joint.least([row[first : first + size] for first in range(0, len(row), size)], at)
-        match self._q.objective:
-            case "throughput":
-                return least.rate * self._q.batch > best.prediction.throughput
-            case "latency":
-                return least.latency_s < best.prediction.latency_s
-            case "memory":
-                return least.memory + self._setting.base_bytes < best.memory_bytes
-
-    def _changed(self, request: PlanRequest) -> Iterator[PlanRequest]:
-        yield from _moves(request, self._places)
-        nodes, others = request.nodes, [m.node for m in self._members if m.node not in request.nodes]
-        swapped = (
-            (*nodes[:i], nodes[j], *nodes[i + 1 : j], nodes[i], *nodes[j + 1 :])
-            for i, j in combinations(range(len(nodes)), 2)
-            if self._kind[nodes[i]] != self._kind[nodes[j]] or not self._ways.plain
-        )
-        taken = ((*nodes[:i], node, *nodes[i + 1 :]) for i, node in product(range(len(nodes)), others))
-        for order in (*swapped, *taken):
-            if not self._pinned or self._holds_pins(order):
-                yield replace(request, nodes=order)
-
-
-def _moves(request: PlanRequest, places: Sequence[int]) -> Iterator[PlanRequest]:
-    """One cut, or two that follow one another, a little to the left or to the right."""
-    at = [bisect_left(places, cut) for cut in request.cuts or ()]
-    for moving, step in product((1, 2), (-1, 1, -2, 2, -5, 5)):
-        for first in range(len(at) - moving + 1):
-            moved = [*at[:first], *(place + step for place in at[first : first + moving]), *at[first + moving :]]
-            if all(a < b for a, b in pairwise((0, *moved, len(places) - 1))):
-                yield replace(request, cuts=tuple(places[place] for place in moved))
 
 
 def _combinations(positions: int, cuts: int) -> Indices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -56,13 +56,38 @@ class Question(Struct, frozen=True):
 
 def badness(one: Candidate, objective: Objective) -> float:
     """Less is better."""
+    return badness_of(one.prediction, objective)
+
+
+def badness_of(told: Prediction, objective: Objective) -> float:
+    """The same of what is told of a plan."""
     match objective:
         case "latency":
-            return one.prediction.latency_s
+            return told.latency_s
         case "memory":
-            return one.memory_bytes
+            return max(node.memory_bytes for node in told.nodes)
         case "throughput":
-            return -one.prediction.throughput
+            return -told.throughput
+
+
+def family(request: PlanRequest) -> tuple[str, int]:
+    """Plans that look alike: sums over layers are off by about as much for all of one."""
+    return request.strategy, len(request.nodes)
+
+
+def size_of(one: Candidate) -> tuple[int, int, str, tuple[NodeId, ...]]:
+    """Less is simpler."""
+    return len(one.request.nodes), one.request.strategy.count(">"), one.request.strategy, one.request.nodes
+
+
+def simplest(fitting: Sequence[Candidate], objective: Objective, near: float) -> Candidate:
+    """Of those that are as good as the best by this factor the one with fewest nodes, then the simplest."""
+    best = min(badness(one, objective) for one in fitting)
+    limit = best / near if best < 0 else best * near
+    equal = [one for one in fitting if badness(one, objective) <= limit]
+    if objective == "memory":  # several are equal, where the runtime's own part outweighs all
+        return min(equal, key=lambda one: (len(one.request.nodes), -one.prediction.throughput, size_of(one)))
+    return min(equal, key=lambda one: (size_of(one)[:2], badness(one, objective), size_of(one)))
 
 
 def rank(question: Question, one: Candidate) -> tuple[float, float, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from math import inf
+from types import MappingProxyType
 from typing import Final
 
 from msgspec.structs import replace
@@ -12,11 +13,11 @@ from msgspec.structs import replace
 from core.cost.links import OUT_OF_WORKSTATION, UNKNOWN, WORKSTATION, Line, Way, Ways
 from core.cost.predict import is_predicted, predict
 from core.cost.types import Prediction
-from core.plan.auto_types import Candidate, Question
-from core.plan.form import NodeId
+from core.plan.auto_types import Candidate, Question, badness_of, family
+from core.plan.form import NodeId, PlanRequest
 from core.plan.misses import MOST_NAMES, lacking_words
 from core.plan.strategy_text import REPLICATE, SINGLE
-from core.units import format_bytes
+from core.units import format_bytes, format_pace
 
 ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 NEAR_EQUAL: Final = 0.02
@@ -27,39 +28,77 @@ _EXPLAINS: Final = 0.5
 """A cause is named when without it this part of the loss would be gone."""
 
 
-def reasons(question: Question, best: Candidate, found: Sequence[Candidate]) -> str:
-    """One or two sentences: how much of the cluster is used, what that brings, and why not more of it."""
+Times = Mapping[PlanRequest, Prediction]
+"""Predictions of the plans whose shards were timed."""
+_UNTIMED: Final[Times] = MappingProxyType({})
+
+
+def reasons(question: Question, best: Candidate, found: Sequence[Candidate], timed: Times = _UNTIMED) -> str:
+    """One or two sentences: how much of the cluster is used, what that brings, and why not more of it.
+
+    ``best`` and ``found`` are told by sums over layers; what was ``timed`` is told by that where it is compared with
+    what was timed, too.
+    """
     count, used = len(question.nodes), best.request.nodes
     if count == 1:
         return f"{_name(question, used[0])} is the only node."
-    alone = _best_alone(question, found)
+    alone = best_alone(question, found)
     if len(used) == count:
-        brings = f": {_against(question, best, alone)}" if alone is not None else ", as no fewer have the memory for it"
+        brings = (
+            f": {_against(question, *_alike(best, alone, timed), best.memory_bytes, alone.memory_bytes)}"
+            if alone is not None
+            else ", as layers are kept on nodes"
+            if question.pins
+            else ", as no fewer have the memory for it"
+        )
         return f"All {count} nodes, {best.request.strategy}{brings}."
     if best.request.strategy == SINGLE:
         head = f"One node alone is best, {_name(question, used[0])}"
     else:
         head = f"{len(used)} of {count} nodes, {best.request.strategy}"
-    return f"{head}: {_left_out(question, best, found)}."
+    return f"{head}: {_left_out(question, best, found, timed)}."
 
 
-def _against(question: Question, best: Candidate, alone: Candidate) -> str:
-    one, other = best.prediction, alone.prediction
+def reordered(question: Question, first: PlanRequest, best: PlanRequest, timed: Times) -> str:
+    """A sentence on a plan that comes first by sums and not by what its shards take. Both were timed."""
+    one, other = timed[first], timed[best]
+    head = f"Sums over layers put {first.strategy} on {nodes_words(question, first.nodes)} first; timed, it"
+    bound = question.latency_bound_s
+    if bound is not None and one.latency_s > bound:
+        return f"{head} takes {_ms(one)}, longer than asked for."
+    if question.objective == "latency":
+        return f"{head} takes {_ms(one)}, and this {_ms(other)}."
+    return f"{head} does {format_pace(one.throughput)} items/s, and this {format_pace(other.throughput)}."
+
+
+def _alike(one: Candidate, other: Candidate, timed: Times) -> tuple[Prediction, Prediction]:
+    """By what their shards take where both were timed, else both by sums."""
+    if one.request in timed and other.request in timed:
+        return timed[one.request], timed[other.request]
+    return one.prediction, other.prediction
+
+
+def _against(question: Question, one: Prediction, other: Prediction, memory: int, memory_alone: int) -> str:
     match question.objective:
         case "latency":
             return f"{_ms(one)} a micro-batch, against {_ms(other)} on the best node alone"
         case "memory":
-            return f"{format_bytes(best.memory_bytes)} at most, against {format_bytes(alone.memory_bytes)} on one alone"
+            return f"{format_bytes(memory)} at most, against {format_bytes(memory_alone)} on one alone"
         case "throughput":
             return f"{one.throughput / other.throughput:.2f} times what the best node does alone"
 
 
-def _best_alone(question: Question, found: Sequence[Candidate]) -> Candidate | None:
+def best_alone(question: Question, found: Sequence[Candidate]) -> Candidate | None:
+    """Of the nodes that have the memory for the whole model."""
     alone = [one for one in found if one.request.strategy == SINGLE and not one.lacking]
-    return min(alone, key=lambda one: _badness(question, one.prediction), default=None)
+    return min(alone, key=lambda one: badness_of(one.prediction, question.objective), default=None)
 
 
-def _left_out(question: Question, best: Candidate, found: Sequence[Candidate]) -> str:
+def _left_out(question: Question, best: Candidate, found: Sequence[Candidate], timed: Times) -> str:
+    def worse(one: Candidate, other: Candidate) -> float:
+        """By which share the second is."""
+        return _loss(question, *_alike(one, other, timed))
+
     used = set(best.request.nodes)
     more = [one for one in found if used < set(one.request.nodes)]
     fitting = [one for one in more if not one.lacking]
@@ -72,10 +111,17 @@ def _left_out(question: Question, best: Candidate, found: Sequence[Candidate]) -
             lacks = f"{_name(question, node)} lacks {format_bytes(nbytes)}"
             return f"more would not fit, {lacks} for {one.request.strategy}"
         return "nothing that was tried makes use of more"
-    nearest = min(fitting, key=lambda one: _badness(question, one.prediction))
+    if timed:
+        known = {family(request) for request in timed}
+        told = [one for one in fitting if one.request in timed or family(one.request) not in known]
+        # a plan that was not timed is not said to be better by its estimate
+        fitting = [one for one in told or fitting if one.request in timed or worse(best, one) >= 0]
+    if not fitting:
+        return "nothing that was timed makes better use of more"
+    nearest = min(fitting, key=lambda one: worse(best, one))
     one_more = [one for one in fitting if len(one.request.nodes) == len(used) + 1]
-    other = min(one_more, key=lambda one: _badness(question, one.prediction), default=nearest)
-    if _loss(question, nearest.prediction, other.prediction) > NEAR_EQUAL:
+    other = min(one_more, key=lambda one: worse(best, one), default=nearest)
+    if worse(best, other) - worse(best, nearest) > NEAR_EQUAL:
         other = nearest
     added = [node for node in other.request.nodes if node not in used]
     ordinal = ORDINALS[len(used)] if len(used) < len(ORDINALS) else f"{len(used) + 1}th"
@@ -84,20 +130,22 @@ def _left_out(question: Question, best: Candidate, found: Sequence[Candidate]) -
     names += ", ..." if len(added) > MOST_NAMES else ""
     if other.request.strategy.partition("(")[0] != best.request.strategy.partition("(")[0]:
         names += f" ({other.request.strategy})"
-    loss = _loss(question, best.prediction, other.prediction)
+    loss = worse(best, other)
     bound = question.latency_bound_s
-    if bound is not None and other.prediction.latency_s > bound:
+    if bound is not None and _alike(best, other, timed)[1].latency_s > bound:
         return f"{which}, {names}, would miss the latency asked for"
     if loss < NOTHING:
         return f"{which}, {names}, would bring nothing {_because(question, best, other, added)}".rstrip()
+    by_sums = _loss(question, best.prediction, other.prediction)
     cost = "take" if question.objective == "latency" else "cost" if question.objective == "throughput" else "need"
     longer = {"latency": " longer", "memory": " more memory"}.get(question.objective, "")
-    return f"{which}, {names}, would {cost} {100 * loss:.0f} %{longer} {_because(question, best, other, added)}"
+    cause = _because(question, best, other, added) if by_sums >= _EXPLAINS * loss else "by what its shards take"
+    return f"{which}, {names}, would {cost} {100 * loss:.0f} %{longer} {cause}".rstrip()
 
 
 def _because(question: Question, best: Candidate, other: Candidate, added: Sequence[NodeId]) -> str:
     """The first cause without which most of the loss would be gone."""
-    reached, goal = _badness(question, other.prediction), _badness(question, best.prediction)
+    reached, goal = badness_of(other.prediction, question.objective), badness_of(best.prediction, question.objective)
     if not is_predicted(other.request.strategy):
         return "because of what its nodes would have to tell each other" if reached - goal > NOTHING * abs(goal) else ""
     gap = max(reached - goal, 2 * NOTHING * abs(goal))
@@ -107,9 +155,9 @@ def _because(question: Question, best: Candidate, other: Candidate, added: Seque
 
         def changed_badness(one: Candidate) -> float:
             if not is_predicted(one.request.strategy):
-                return _badness(question, one.prediction)
+                return badness_of(one.prediction, question.objective)
             recut = replace(one.request, cuts=None)
-            return _badness(question, predict(question.profile, question.model, recut, **known))  # type: ignore[arg-type]
+            return badness_of(predict(question.profile, question.model, recut, **known), question.objective)  # type: ignore[arg-type]
 
         return reached - goal - (changed_badness(other) - changed_badness(best)) >= _EXPLAINS * gap
 
@@ -214,19 +262,9 @@ def nodes_words(question: Question, nodes: Sequence[NodeId]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
-def _badness(question: Question, told: Prediction) -> float:
-    match question.objective:
-        case "latency":
-            return told.latency_s
-        case "memory":
-            return max(node.memory_bytes for node in told.nodes)
-        case "throughput":
-            return -told.throughput
-
-
 def _loss(question: Question, best: Prediction, other: Prediction) -> float:
     """By which share it is worse."""
-    one, worse = _badness(question, best), _badness(question, other)
+    one, worse = badness_of(best, question.objective), badness_of(other, question.objective)
     return (worse - one) / abs(one) if one else inf
 
 

@@ -47,8 +47,6 @@ POSITIONS: Final = 250
 MOST_CUTS: Final = 6
 """That are moved; those beside the bottleneck first."""
 MOST_BATCH: Final = 1024
-SENDING: Final = 1.5e-9
-"""Seconds for each byte at both ends together, to tell narrow places from wide ones."""
 HALO_FACTOR: Final = 3.0
 
 
@@ -169,7 +167,7 @@ class Proposals:
         own = np.array(known.own_weights, np.float64)
         rooms = [min(q.limits.get(node, 0) for node in nodes) for nodes in members]
         held = np.maximum(own[places] - own[low] - rooms[0], own[high] - own[places] - rooms[1])
-        through = first + second + crossing * (way.byte_s + SENDING)
+        through = first + second + crossing * (way.byte_s + 2 * self._q.profile.messages.byte_s)
         narrow = np.where(pace <= 1.5 * pace.min(), crossing, np.inf)
         wanted = {"latency": (through, narrow), "memory": (held, pace), "throughput": (pace, narrow, held)}
         orders = wanted[q.objective] if not self._now.lacking else (held, pace, narrow)

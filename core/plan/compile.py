@@ -64,18 +64,19 @@ def outline_plan(
     speeds: Mapping[NodeId, float] | None = None,
     machines: Mapping[NodeId, Machine] | None = None,
     links: Links = UNKNOWN,
+    foretold: bool = True,
 ) -> Outline:
     """Work ``request`` out for ``model`` as far as a prediction needs it: no graph is written and no weight read.
 
     What is known of ``profile``, ``speeds``, ``machines`` and ``links`` decides what the request leaves open (the
-    request kept in the outline says which cuts were chosen), and gives notes on what slows it, as when one node alone
-    is faster. PlanError in words when the request makes no sense for this model.
+    request kept in the outline says which cuts were chosen). Where it is ``foretold``, by sums, there are notes on what
+    slows it, as when one node alone is faster. PlanError in words when the request makes no sense for this model.
     """
     strategy = strategy_named(request.strategy)
     _check_request(model, request)
     costs = Costs(profile, speeds or {}, machines or {}, links)
     found = outline(model, request, strategy(model, request, costs))
-    told = _told(model, found, costs)
+    told = _told(model, found, costs) if foretold else ()
     return msgspec.structs.replace(found, notes=(*found.notes, *told))
 
 

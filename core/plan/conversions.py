@@ -12,9 +12,6 @@ from core.cost.exchange import LinkCost
 from core.plan.layouts import REPLICATED, Layout, Partial, Replicated, Split, covers, length, merged, within
 from core.plan.program import Program, TensorType
 
-COPY_SECONDS: Final = 0.1e-9
-"""For each byte that a rank cuts out of a tensor it holds."""
-
 
 class External(Struct, frozen=True):
     """State of an input that no rank has fetched yet. Each fetches what it wants of it, then and later: an input is
@@ -28,12 +25,16 @@ State = Layout | External
 class Conversions:
     """Seconds for the values of one program; each is worked out once."""
 
-    def __init__(self, program: Program, ranks: int, link: LinkCost, added_outside: Collection[str]) -> None:
+    def __init__(
+        self, program: Program, ranks: int, link: LinkCost, added_outside: Collection[str], moving_s: float
+    ) -> None:
+        """``moving_s``: for each byte that a rank cuts out of a tensor it holds."""
         self._types = program.types
         self._inputs = frozenset(program.inputs)
         self._ranks = ranks
         self._link = link
         self._added_outside = added_outside
+        self._moving_s = moving_s
         self._known: dict[tuple[str, State, Layout], tuple[float, State]] = {}
 
     def to(self, want: Layout, name: str, state: State) -> tuple[float, State]:
@@ -66,7 +67,7 @@ class Conversions:
             return price.fetch_seconds(wanted, self._link), want
         assert not isinstance(state, External), "only inputs are fetched"
         if isinstance(state, Replicated):
-            return (COPY_SECONDS * self._part_bytes(name, want) if isinstance(want, Split) else 0.0), state
+            return (self._moving_s * self._part_bytes(name, want) if isinstance(want, Split) else 0.0), state
         if isinstance(state, Partial):
             if isinstance(want, Split):
                 return price.reduce_scatter_seconds(nbytes, self._ranks, self._link), want
@@ -77,7 +78,7 @@ class Conversions:
             return price.all_to_all_seconds(nbytes, self._ranks, self._link), want
         missing = self._missing_bytes(name, state, want)
         if missing == 0:
-            return COPY_SECONDS * self._part_bytes(name, want), state
+            return self._moving_s * self._part_bytes(name, want), state
         return price.halo_seconds(missing, self._link), want if _within_all(state, want) else state
 
     def _part_bytes(self, name: str, split: Split) -> int:

@@ -13,10 +13,11 @@ from core.plan.exchange import Exchange, Hop, Names
 from core.plan.form import Slice
 from core.plan.layouts import REPLICATED, Group, Layout, Partial, Split, covers, span
 from core.plan.merging import cut_from_span
+from core.plan.op_options import takes_part
 from core.plan.operators.base import Choice
 from core.plan.program import Op, Program
 from core.plan.rank_program import LocalOp, RankProgram, local_name, local_type, names_of
-from core.plan.search import Found, Step, takes_part
+from core.plan.search import Found, Step
 
 
 class Import(Struct, frozen=True):

@@ -32,6 +32,7 @@ from core.plan.inferring import with_all_types
 from core.plan.layouts import Group
 from core.plan.levels import idle, leaf_works, needed_operators
 from core.plan.nesting import LayerKind, LeafNode, Node, connect, group_node, stage_node
+from core.plan.op_options import Problem
 from core.plan.outline import Leaf, Partition, Transfer
 from core.plan.overlaps import overlaps
 from core.plan.part_stages import cut_program
@@ -39,7 +40,7 @@ from core.plan.pipeline import pipeline
 from core.plan.program import Op, Program, program_of
 from core.plan.rank_program import RankProgram
 from core.plan.replicate import replicate
-from core.plan.search import Problem, Step, search
+from core.plan.search import Step, search
 from core.plan.strategy_text import PIPELINE, REPLICATE, SPATIAL, TENSOR, Level, parse_strategy
 
 _MOVES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -306,7 +307,8 @@ class _Nesting:
         link = self._link_cost(members)
         added = frozenset(n for n in results if is_added_outside(program.types[n].nbytes, len(members), link))
         aim = msgspec.structs.replace(aim, added_outside=added)
-        found = search(Problem(program, speeds, group, self._op_seconds, aim, link, reach, self._model.opset))
+        moving = self._profile.moving_s
+        found = search(Problem(program, speeds, group, self._op_seconds, aim, link, reach, self._model.opset, moving))
         divided = divide(program, group, found, link, self._model.opset, added)
         self._steps += found.steps
         return divided, layer_kinds(found, program, aim.word)

@@ -12,7 +12,7 @@ share of a layer's time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -27,11 +27,12 @@ from core.plan.change_words import strategy_words
 from core.plan.changes import Proposals
 from core.plan.compile import strategy_named
 from core.plan.draft import Costs
-from core.plan.form import PlanRequest, ShardId
+from core.plan.form import PlanRequest
 from core.plan.misses import lacking
 from core.plan.outline import Outline
 from core.plan.proposal import BATCH, STRATEGY, Proposal
 from core.plan.schedule import outline
+from core.plan.timed import Timed
 from core.units import format_bytes
 
 __all__ = ["Change", "best_change", "best_changes", "bottleneck_words", "sent_by"]
@@ -52,9 +53,6 @@ SLOW_SECONDS: Final = 0.3
 """Of a model that takes longer only what promises most is timed."""
 KEPT: Final = 0.5
 """Of its promise, that is: a change that brings less is compared with the next one that promises more."""
-
-Timed = Callable[[Outline], Mapping[ShardId, float]]
-"""Seconds of one run of each shard of an outline, as far as they could be timed (``core.cost.shard_times``)."""
 
 _Pair = tuple[Proposal, Candidate]
 

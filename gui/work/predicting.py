@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import Struct
+
 from core.cost.links import UNKNOWN, Links
 from core.plan.form import NodeId, PlanRequest
 
@@ -15,20 +17,36 @@ if TYPE_CHECKING:
     from core.model.graph import Model
     from core.model.types import Layer
     from core.plan.division import Division
+    from core.plan.draft import Costs
+    from core.plan.outline import Outline
 
 
-def predict(
-    profile: Profile,
-    model: Model,
-    request: PlanRequest,
-    speeds: Mapping[NodeId, float],
-    nodes: Sequence[Node],
-    links: Links = UNKNOWN,
-) -> Prediction:
-    from core.cluster.machines import machines_of
+class PlanOrder(Struct, frozen=True, eq=False):
+    """A plan that is to be foretold, and what that rests on."""
+
+    model: Model
+    profile: Profile
+    request: PlanRequest
+    speeds: Mapping[NodeId, float]
+    nodes: Sequence[Node]
+    """As the cluster knows them."""
+    links: Links = UNKNOWN
+
+    @property
+    def costs(self) -> Costs:
+        """As planning takes them."""
+        from core.cluster.machines import machines_of
+        from core.plan.draft import Costs
+
+        return Costs(self.profile, self.speeds, machines_of(self.nodes), self.links)
+
+
+def predict(order: PlanOrder) -> Prediction:
+    """GUI thread, once a model is open: by sums over the layers. PlanError where the request makes no sense."""
     from core.cost.predict import predict as core_predict
 
-    return core_predict(profile, model, request, speeds, machines_of(nodes), links)
+    costs = order.costs
+    return core_predict(order.profile, order.model, order.request, costs.speeds, costs.machines, costs.links)
 
 
 class Outlined(NamedTuple):
@@ -37,22 +55,30 @@ class Outlined(NamedTuple):
     notes: tuple[str, ...]
 
 
-def outline(
-    model: Model,
-    profile: Profile,
-    request: PlanRequest,
-    speeds: Mapping[NodeId, float],
-    nodes: Sequence[Node],
-    links: Links = UNKNOWN,
-) -> Outlined:
-    """How ``request`` divides the model and what it would reach. PlanError where the model cannot be divided so."""
-    from core.cluster.machines import machines_of
+def outline(order: PlanOrder) -> Outlined:
+    """How a plan divides the model and what it would reach. PlanError where the model cannot be divided so."""
     from core.cost.dataflow import predict_outline
+
+    found, costs = outline_of(order), order.costs
+    told = predict_outline(order.profile, found, order.model, costs.speeds, costs.machines, costs.links)
+    return Outlined(found.division, told, found.notes)
+
+
+def outline_of(order: PlanOrder, *, foretold: bool = True) -> Outline:
+    """Its shards and what travels, with notes on how fast that is by sums where it is ``foretold``. PlanError as
+    ``outline``."""
     from core.plan.compile import outline_plan
 
-    machines = machines_of(nodes)
-    found = outline_plan(model, request, profile=profile, speeds=speeds, machines=machines, links=links)
-    return Outlined(found.division, predict_outline(profile, found, model, speeds, machines, links), found.notes)
+    costs = order.costs
+    return outline_plan(
+        order.model,
+        order.request,
+        profile=costs.profile,
+        speeds=costs.speeds,
+        machines=costs.machines,
+        links=costs.links,
+        foretold=foretold,
+    )
 
 
 def balanced_cuts(

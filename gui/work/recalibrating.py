@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
@@ -70,6 +70,8 @@ class Corrected(NamedTuple):
     correction: Correction
     pace: float
     """Of the prediction before, against that of the deployed shards played."""
+    links: Mapping[NodeId, tuple[str, ...]] = {}
+    """Why links are not what they were measured to be: clauses for "NAME ..."."""
 
 
 def correct(
@@ -78,8 +80,10 @@ def correct(
     observations: Mapping[NodeId, Observation],
     throughput: float,
     latency_s: float | None,
+    check_links: Callable[[], Mapping[NodeId, tuple[str, ...]]] | None = None,
 ) -> Corrected:
-    """What to correct after a run that was predicted as ``told``; see ``core.run.recalibrating``.
+    """What to correct after a run that was predicted as ``told``; see ``core.run.recalibrating``. ``check_links`` is
+    asked where a link could be the cause: one that is not what it was measured to be is no property of the model.
 
     However ``told`` was worked out: a correction changes it by as much as it changes the deployed shards played.
     """
@@ -90,7 +94,9 @@ def correct(
     def again(speeds: Mapping[NodeId, float], messages: float) -> Prediction:
         return at_pace(predict(ran, speeds, messages), pace)
 
-    return Corrected(correction(again, told, observations, ran.speeds, throughput, latency_s), pace)
+    found = correction(again, told, observations, ran.speeds, throughput, latency_s)
+    links = check_links() if check_links is not None and found.may_be_links else {}
+    return Corrected(found.without("links") if links else found, pace, links)
 
 
 def at_pace(played: Prediction, pace: float) -> Prediction:

@@ -86,7 +86,7 @@ def run(
         verified=verification.passed if verification else None,
         max_abs_error=verification.max_abs_error if verification else None,
         predicted=as_predicted(prediction, order.names) if prediction else None,
-        efficiency=_efficiency(report, prediction) if prediction else None,
+        efficiency=order.prediction.efficiency_at(report.throughput) if order.prediction else None,
     )
 
 
@@ -110,13 +110,6 @@ def _of_run(order: RunOrder) -> Prediction | None:
     if order.ran is None or prediction is None or prediction.in_flight == order.ran.in_flight:
         return prediction
     return predict_ran(order.ran)
-
-
-def _efficiency(report: RunReport, prediction: Prediction) -> float | None:
-    """Against the sum of the nodes' own speeds, which the prediction's own efficiency tells."""
-    if prediction.throughput <= 0 or prediction.efficiency <= 0:
-        return None
-    return report.throughput * prediction.efficiency / prediction.throughput
 
 
 def save_run(report: RunReport) -> int:

@@ -6,18 +6,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from core.cost.links import Links
-from core.plan.form import NodeId
+from core.plan.form import NodeId, PlanRequest
+from gui.work.predicting import PlanOrder
+from gui.work.timing import timed_prediction
 
 if TYPE_CHECKING:
     from core.cluster.node import Node
-    from core.cost.types import Profile
+    from core.cost.types import Prediction, Profile
     from core.model.graph import Model
     from core.plan.auto import Choice, Objective
     from core.plan.improving import Change
     from gui.improvements import Asked
+
+
+SEARCH_SHARE: Final = 0.4
+"""Of what is told as progress: all plans weighed by sums; the rest is timing the likeliest."""
 
 
 class SearchOrder(NamedTuple):
@@ -40,26 +46,33 @@ class SearchOrder(NamedTuple):
 
 
 def search(order: SearchOrder, progress: Callable[[float], None], cancel: threading.Event) -> Choice:
-    """The best plan and all that were weighed. Raises DoesNotFitError, PlanError or Cancelled, as ``best_plan``."""
+    """The best plan, by what the shards of the likeliest take, and all that were weighed. Raises DoesNotFitError,
+    PlanError or Cancelled, as ``best_plan``."""
     from core.cluster.machines import machines_of
-    from core.plan.auto import best_plan
+    from core.plan.auto import Question, best_for
+    from core.plan.auto_timed import best_by_times
 
-    return best_plan(
-        order.model,
-        order.profile,
-        order.candidates,
-        order.speeds,
-        machines_of(order.nodes),
-        order.links,
-        order.limits,
-        order.objective,
+    question = Question(
+        model=order.model,
+        profile=order.profile,
+        nodes=tuple(order.candidates),
+        speeds=order.speeds,
+        machines=machines_of(order.nodes),
+        links=order.links,
+        limits=order.limits,
+        objective=order.objective,
         latency_bound_s=order.latency_bound_s,
-        micro_batch=order.micro_batch,
+        batch=order.micro_batch,
         names={node.id: node.name for node in order.nodes},
-        pins=order.pins,
-        progress=progress,
-        cancel=cancel,
+        pins=tuple(order.pins),
     )
+
+    def foretell(request: PlanRequest, told: Callable[[float], None]) -> Prediction | None:
+        plan = PlanOrder(order.model, order.profile, request, order.speeds, order.nodes, order.links)
+        return timed_prediction(plan, progress=told, cancel=cancel)
+
+    found = best_for(question, progress=lambda share: progress(SEARCH_SHARE * share), cancel=cancel)
+    return best_by_times(question, found, foretell, lambda share: progress(SEARCH_SHARE + (1 - SEARCH_SHARE) * share))
 
 
 def improve(asked: Asked, cancel: threading.Event) -> tuple[Change, ...]:

@@ -4,46 +4,37 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from core.cost.links import UNKNOWN, Links
-from core.plan.form import NodeId, PlanRequest
+from gui.work.predicting import PlanOrder, outline_of
 
 if TYPE_CHECKING:
     from core.cluster.client import Cluster
-    from core.cluster.node import Node
     from core.cost.messages import MessageCosts
-    from core.cost.types import Prediction, Profile
+    from core.cost.types import Prediction
     from core.model.graph import Model
 
 
 def timed_prediction(
-    model: Model,
-    profile: Profile,
-    request: PlanRequest,
-    speeds: Mapping[NodeId, float],
-    nodes: Sequence[Node],
-    links: Links = UNKNOWN,
+    order: PlanOrder,
     *,
     only_kept: bool = False,
+    progress: Callable[[float], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Prediction | None:
-    """What ``request`` would reach by what its shards take; None where not all of them can be timed.
+    """What a plan would reach by what its shards take; None where not all of them can be timed.
 
-    ``only_kept``: nothing is run; None where not all of them were timed before. Raises PlanError where the model cannot
-    be divided so, Cancelled.
+    ``only_kept``: nothing is run; None where not all of them, or not the whole model beside them, were timed before.
+    Raises PlanError where the model cannot be divided so, Cancelled.
     """
-    from core.cluster.machines import machines_of
-    from core.cost.dataflow import predict_outline
     from core.cost.shard_times import time_shards
-    from core.plan.compile import outline_plan
+    from core.plan.timed import predict_timed
 
-    machines = machines_of(nodes)
-    found = outline_plan(model, request, profile=profile, speeds=speeds, machines=machines, links=links)
-    seconds = time_shards(model, found, only_kept=only_kept, cancel=cancel)
-    told = predict_outline(profile, found, model, speeds, machines, links, shard_seconds=seconds)
-    return told if told.timed else None
+    timed = partial(time_shards, order.model, only_kept=only_kept, progress=progress, cancel=cancel)
+    told, whole = predict_timed(order.model, outline_of(order, foretold=False), order.costs, timed)
+    return told if told.timed and (whole is not None or not only_kept) else None
 
 
 def kept_message_costs() -> MessageCosts | None:

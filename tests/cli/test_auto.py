@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import threading
+
 import pytest
+from msgspec.structs import replace
 
 from core.cluster.node import Node, NodeState
-from core.commands.planning import Costs, choose, predicted
+from core.commands.output import Progress
+from core.commands.planning import Costs, choose, predicted, question_of
 from core.cost.balance import estimated_profile
 from core.cost.links import WORKSTATION, Link, Links
 from core.cost.types import Machine
-from core.errors import DoesNotFitError
+from core.errors import Cancelled, DoesNotFitError
 from core.model.graph import Model
 from core.model.library import open_entry
 from core.plan.form import NodeId, PlanRequest
@@ -66,13 +71,14 @@ def test_a_node_behind_a_slow_link_is_not_used(model: Model) -> None:
     pairs = [(WORKSTATION, IDS[0]), (WORKSTATION, IDS[1]), (IDS[0], IDS[1])]
     slow = Link(0.2, 1e5)
     links = Links(dict.fromkeys(pairs, fast) | {(other, IDS[2]): slow for other in (WORKSTATION, *IDS[:2])})
-    found = choose(model, None, 8, NODES, costs(model, links), "throughput")
+    known = costs(model, links)
+    found = choose(question_of(model, 8, NODES, known, "throughput"), known)
     assert IDS[2] not in found.compiled.plan.request.nodes
     assert "pi-c" in found.why or "One node alone" in found.why
 
 
 def test_nothing_fits(model: Model) -> None:
-    few = Links()
+    known = costs(model, Links())
     small = [
         Node(
             id=node.id, name=node.name, host=node.host, control_port=1, state=NodeState.READY,
@@ -81,7 +87,30 @@ def test_nothing_fits(model: Model) -> None:
         for node in NODES
     ]  # fmt: skip
     with pytest.raises(DoesNotFitError, match=r"lstm.* fits in no way\. Nearest to it comes .* on . of 3 nodes: pi-"):
-        choose(model, None, 8, small, costs(model, few), "throughput")
+        choose(question_of(model, 8, small, known, "throughput"), known)
+
+
+def test_timing_shards_is_told_and_ends_when_it_is_stopped(model: Model) -> None:
+    known, said = costs(model, Links()), io.StringIO()
+    request = PlanRequest("pipeline", tuple(IDS[:2]), 8)
+    found = predicted(model, request, known, progress=Progress(said))
+    assert found.prediction.timed
+    assert said.getvalue() == "Timing the shards of the plan ...\n"
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Cancelled, match="Timing the shards was stopped"):
+        predicted(model, replace(request, micro_batch=9), known, stop=stop)
+    with pytest.raises(Cancelled):
+        choose(question_of(model, 8, NODES, known, "throughput"), known, stop=stop)
+
+
+def test_the_best_plan_is_told_by_what_its_shards_take(model: Model) -> None:
+    known, said = costs(model, Links()), io.StringIO()
+    found = choose(question_of(model, 8, NODES, known, "latency"), known, progress=Progress(said))
+    assert found.prediction.timed
+    assert "Timing the likeliest plans ...\nTiming the shards of the plan ...\n" in said.getvalue()
+    elsewhere = replace(known, profile=replace(known.profile, node=IDS[0]))
+    assert not choose(question_of(model, 8, NODES, elsewhere, "latency"), elsewhere).prediction.timed
 
 
 def test_open_cuts_mind_the_links() -> None:

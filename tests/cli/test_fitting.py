@@ -38,10 +38,10 @@ def pair(command_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         ):
             agents = (*roomy.agents, *small.agents)
             with open_cluster(local=agents, discovery=False) as cluster:
-                cluster.wait_ready(2, 20)
+                cluster.wait_ready(2, 60)
                 for agent in agents:
                     reached = cluster.add_address(agent.host, agent.control_port, pairing_port=agent.pairing_port)
-                    assert reached.result(10) == agent.id
+                    assert reached.result(60) == agent.id
             places = tuple(part for one in agents for part in ("--node", f"{one.host}:{one.control_port}"))
             yield Pair(roomy, small, state, places)
 
@@ -146,7 +146,7 @@ def test_a_comparison_that_loses_a_node_keeps_what_was_measured(
         one = victim.agents[0]
         with open_cluster(local=victim.agents, discovery=False) as cluster:
             reached = cluster.add_address(one.host, one.control_port, pairing_port=one.pairing_port)
-            assert reached.result(10) == one.id
+            assert reached.result(60) == one.id
         told = Killing("Running pipeline", lambda: victim.kill(0))
         monkeypatch.setattr("sys.stderr", told)
         places = (*pair.both[:2], "--node", f"{one.host}:{one.control_port}")

@@ -19,9 +19,12 @@ def test_measuring_prints_nodes_and_links_and_is_kept(capsys: pytest.CaptureFixt
     with start_local_agents(1, announce=True, names=["bench"]) as agents:
         seen = [Calibration(node, Sha256("f" * 64), 0.5, 1.0, 1.0) for node in (agents.agents[0].id, NodeId("other"))]
         CalibrationStore().save(seen)
-        assert main(["nodes", "--wait", "2", "--measure"]) == 0
-        out, err = capsys.readouterr()
-        if "bench" not in out:
+        for wait in ("2", "20"):  # a busy machine takes longer to see it
+            assert main(["nodes", "--wait", wait, "--measure"]) == 0
+            out, err = capsys.readouterr()
+            if "bench" in out:
+                break
+        else:
             pytest.skip(f"nothing was found by mDNS: {err}")
         for heading in ("GEMM GFLOP/s", "conv GFLOP/s", "element-wise GB/s", "memory GB/s", "free memory", "speed"):
             assert heading in out
@@ -31,12 +34,16 @@ def test_measuring_prints_nodes_and_links_and_is_kept(capsys: pytest.CaptureFixt
         assert "Measuring nodes and links" in err
         assert CalibrationStore().all() == (seen[1],), "what runs showed of a node counts no more once it is measured"
 
-        assert main(["nodes", "--wait", "1", "--json"]) == 0  # kept
-        report = json.loads(capsys.readouterr().out)
-        (node,) = [node for node in report["nodes"] if node["id"] == agents.agents[0].id]
+        for wait in ("1", "30"):
+            assert main(["nodes", "--wait", wait, "--json"]) == 0  # kept
+            report = json.loads(capsys.readouterr().out)
+            if own := [node for node in report["nodes"] if node["id"] == agents.agents[0].id]:
+                break
+        (node,) = own
         assert node["benchmark"]["gemm_flops"] > 0
         assert node["speed"] > 0
-        assert (node["stale"], node["not_measured"]) == ([], "")
+        assert [words for words in node["stale"] if "memory" not in words] == []  # others may take memory meanwhile
+        assert node["not_measured"] == ""
         assert report["workstation"]["threads"] == 1
         ends = {(link["source"], link["target"]) for link in report["links"]}
         assert {("", node["id"]), (node["id"], "")} <= ends

@@ -62,6 +62,18 @@ def test_speed_follows_what_a_model_is_made_of() -> None:
     assert speed_for(Mix(2, 0, 2), FOUR_THREADS, HERE) == pytest.approx(1 / (0.5 / 4 + 0.5 / 1.25))
 
 
+def test_what_other_programs_take_of_a_node_slows_it() -> None:
+    half = replace(FOUR_THREADS, held=0.5)
+    assert speed_for(Mix(1, 0, 0), half, HERE) == pytest.approx(2.0)
+    assert stale_reasons(FOUR_THREADS, info(), held=0.85) == ()
+    assert stale_reasons(half, info(), held=0.45) == ()
+    assert stale_reasons(half, info(), held=1.0) == ()  # that is taken as it is
+    (words,) = stale_reasons(FOUR_THREADS, info(), held=0.48)
+    assert words == "became slower: other programs leave it 48% of its time"
+    (words,) = stale_reasons(half, info(), held=0.2)
+    assert words == "became slower: other programs leave it 20% of its time, 50% when it was measured"
+
+
 def test_a_benchmark_that_holds_has_no_reasons_against_it() -> None:
     assert stale_reasons(FOUR_THREADS, info()) == ()
     now = telemetry(used=4 * GIB)

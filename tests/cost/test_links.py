@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,8 +67,16 @@ class TestWays:
 
     def test_a_line_given_takes_the_interfaces_place(self) -> None:
         ways = Ways(Links(lines=(Line((A,), 1e6), Line((A, B), 1e5))), (A, B, C), {})
-        assert ways.way(A, B).lines == ((f"out of {A}", 1e-6),)
+        assert ways.way(A, B).lines == ((f"out of node {A}", 1e-6),)
         assert dict(ways.way(C, B).lines) == {f"into {A}+{B}": 1e-5}
+
+    def test_an_interface_that_is_faster_than_all_links_across_it_is_no_line(self) -> None:
+        """As where a workstation feeds several nodes at once; nodes of its machine may be left out of a plan."""
+        known = {(WORKSTATION, A): SLOW, (WORKSTATION, B): SLOW}
+        shared = Ways(Links(known), (A, B), {})
+        own = Ways(Links(known, (Line((WORKSTATION, C), inf),)), (A, B), {})
+        names = [{name for name, _ in ways.way(WORKSTATION, A).lines} for ways in (shared, own)]
+        assert names == [{"out of the workstation", f"into node {A}"}, {f"into node {A}"}]
 
 
 class TestPlayed:

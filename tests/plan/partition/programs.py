@@ -17,10 +17,11 @@ from core.plan.exchange import Names
 from core.plan.group import GroupProgram, divide
 from core.plan.inferring import with_all_types
 from core.plan.layouts import Group, Layout, Partial, Replicated
+from core.plan.op_options import Problem
 from core.plan.overlaps import overlaps
 from core.plan.program import Constant, Op, Program, TensorType
 from core.plan.rank_program import hanging_on_constants
-from core.plan.search import Found, Problem, Step, search
+from core.plan.search import Found, Step, search
 from core.plan.strategy_text import SPATIAL, TENSOR
 from tests.plan.partition.joined import Array, part_of, run_group, run_joined
 

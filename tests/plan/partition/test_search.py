@@ -8,9 +8,10 @@ import pytest
 
 from core.cost.exchange import LinkCost
 from core.plan.layouts import Group, Partial, Split
+from core.plan.op_options import LIGHT_BYTES, RELUCTANCE, Aim, Problem
 from core.plan.operators.base import KINDS
 from core.plan.program import Program
-from core.plan.search import LIGHT_BYTES, RELUCTANCE, Aim, Found, Problem, search
+from core.plan.search import Found, search
 from core.plan.strategy_text import SPATIAL
 from tests.plan.partition.joined import Array
 from tests.plan.partition.programs import OPSETS, Played, floats, node, program
