@@ -1,14 +1,15 @@
 """Measures nodes that are new, in the background, while nothing holds them.
 
 A node is measured when it first becomes ready, and so are its links; one that was measured in earlier days is looked at
-shortly, to see whether it still does what it did. As soon as a deployment takes a node, measuring stops until all that
-are to be measured are free again.
+shortly, to see whether it still does what it did, and so are all on other machines every few minutes. As soon as a
+deployment takes a node, measuring stops until all that are to be measured are free again.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from core.cluster.events import ClusterEvent, NodeChanged, NodeRemoved
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS: Final = 0.5
 """Nodes that become ready one after the other are measured together."""
+LOOK_SECONDS: Final = 300.0
+"""From one look at what is known to the next."""
 
 
 class Background:
@@ -34,6 +37,9 @@ class Background:
         self._keeper = keeper
         self._changed = threading.Condition()
         self._ready: set[NodeId] = set()
+        self._remote: set[NodeId] = set()
+        """Not started by this program; other people's work, and real networks, come and go there."""
+        self._look_at = time.monotonic() + LOOK_SECONDS
         self._busy: set[NodeId] = set()
         self._done: set[NodeId] = set()
         """Measured, or tried; a node that went away and came back is looked at again."""
@@ -59,6 +65,8 @@ class Background:
         with self._changed:
             match event:
                 case NodeChanged(node):
+                    if node.source != "local":
+                        self._remote.add(node.id)
                     self._move(node.id, node.state)
                 case NodeRemoved(node_id):
                     self._move(node_id, NodeState.LOST)
@@ -92,16 +100,19 @@ class Background:
                     log.info("%s", words)
             with self._changed:
                 self._done.update(nodes)
+                self._look_at = time.monotonic() + LOOK_SECONDS
 
     def _next(self) -> list[NodeId] | None:
-        """All that are ready, once there is a new one among them and none is in use; None: this is to end."""
+        """All that are ready, once there is a new one among them, or it is time for a look, and none is in use; None:
+        this is to end."""
 
         def due() -> bool:
-            return self._closing or (not self._busy and not self._ready <= self._done)
+            look = bool(self._ready & self._remote) and time.monotonic() >= self._look_at
+            return self._closing or (not self._busy and (look or not self._ready <= self._done))
 
         with self._changed:
             while True:
-                self._changed.wait_for(due)
+                self._changed.wait_for(due, max(0.0, self._look_at - time.monotonic()) or LOOK_SECONDS)
                 if self._closing:
                     return None
                 before = frozenset(self._ready)

@@ -90,6 +90,7 @@ class Cluster:
         self._held: dict[NodeId, list[tuple[Request, float, Answer]]] = {}
         self._keeper = Keeper(self, measurements, lambda event: self._post(lambda: self._tell(event)))
         self.measure = self._keeper.measure
+        self.check_links = self._keeper.check_links
         self._background: Background | None = None
         self._introductions = Introductions(self, keys, self.name, key_file, known)
         self._closing = False

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from core.cluster.events import MeasurementsChanged
-from core.cluster.measured import Measurements, MeasurementStore, local_agents
+from core.cluster.measured import MeasuredLink, Measurements, MeasurementStore, Pair, local_agents
 from core.cluster.node import Node
+from core.cluster.words import ready_nodes
 from core.cost.benchmark import NodeBenchmark, free_memory, stale_reasons
 from core.cost.links import WORKSTATION
 from core.errors import Cancelled
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from core.cluster.client import Cluster
     from core.cluster.measuring import Outcome, Progress
 
-_CHECKED_SECONDS: Final = 600.0
-"""A benchmark that was found to hold is not looked at again for so long."""
+_CHECKED_SECONDS: Final = 240.0
+"""A measurement that was found to hold is not looked at again for so long."""
 _TICK_SECONDS: Final = 0.05
 
 
@@ -47,9 +48,15 @@ class Keeper:
         self._interrupt: threading.Event | None = None
         """Ends what is measured in the background now."""
         self._checked_at: dict[NodeId, float] = {}
+        self._links_checked_at: dict[NodeId, float] = {}
         self.measurements = store.load() if store is not None else Measurements()
-        self.stale: Mapping[NodeId, tuple[str, ...]] = {}
-        """Why benchmarks no longer hold, of those that were looked at."""
+        self._stale_nodes: Mapping[NodeId, tuple[str, ...]] = {}
+        self._stale_links: Mapping[NodeId, tuple[str, ...]] = {}
+
+    @property
+    def stale(self) -> Mapping[NodeId, tuple[str, ...]]:
+        """Why benchmarks, and measured links, no longer hold, of those that were looked at."""
+        return _joined(self._stale_nodes, self._stale_links)
 
     @property
     def busy(self) -> bool:
@@ -80,6 +87,16 @@ class Keeper:
         stop = cancel or threading.Event()
         with self._asked_turn(stop):
             return self._measure(nodes, anew=anew, links=links, progress=progress, stop=stop)
+
+    def check_links(
+        self, nodes: Sequence[NodeId], cancel: threading.Event | None = None
+    ) -> Mapping[NodeId, tuple[str, ...]]:
+        """Look now whether the measured links between ``nodes``, and between them and this workstation, still hold:
+        why they do not, by node. About a second. Raises Cancelled."""
+        stop = cancel or threading.Event()
+        with self._asked_turn(stop):
+            self._look_at_links(nodes, stop)
+        return {node: self._stale_links[node] for node in nodes if node in self._stale_links}
 
     def measure_in_background(self, nodes: Sequence[NodeId], interrupt: threading.Event) -> Outcome:
         """What is missing. Raises Cancelled when ``interrupt`` is set, also by someone who asks for a measurement."""
@@ -139,18 +156,46 @@ class Keeper:
         if missing:
             found = measure_nodes(cluster, missing, _part(progress, 0.0, half), stop, refused)
             self._learn(Measurements({**found, **self._of_local_agents(found)}), holding=found)
-        kept = [node for node in nodes if node not in missing and self._is_due(node)]
+        kept = [node for node in nodes if node not in missing and self._is_due(node, self._checked_at)]
         if kept:
-            self._note_stale(check_nodes(cluster, kept, stop))
+            looks = check_nodes(cluster, kept, stop)
+            self._learn(Measurements({node: look.freed for node, look in looks.items() if look.freed is not None}))
+            self._note(nodes={node: look.stale for node, look in looks.items()})
         if links:
-            known = {} if anew else self.measurements.now(self._known(nodes)).links
+            due = [] if anew else [node for node in nodes if self._is_due(node, self._links_checked_at)]
+            if due:
+                self._look_at_links(nodes, stop)
             there = [node for node in nodes if node not in refused]
-            ways = measure_links(cluster, there, _part(progress, half, 1.0), stop, refused, problems, known)
-            self._learn(Measurements(links=ways))
+            others, known = self._beside(there) if anew else ([], self.measurements.now(self._known(nodes)).links)
+            ways = measure_links(cluster, [*there, *others], _part(progress, half, 1.0), stop, refused, problems, known)
+            self._learn(Measurements(links=ways), links_of=there if anew else ())
+            self._measure_interface([*there, *others], anew, stop)
         if progress is not None:
             progress(1.0, "")
         stale = {node: self.stale[node] for node in nodes if node in self.stale}
         return Outcome(self.measurements, refused, stale, tuple(problems))
+
+    def _look_at_links(self, nodes: Sequence[NodeId], stop: threading.Event) -> None:
+        from core.cluster.link_checking import check_links  # noqa: PLC0415 - as measuring
+
+        now = self.measurements.now(self._known(nodes))
+        found = check_links(self._cluster, nodes, now.links, stop)
+        self._links_checked_at.update(dict.fromkeys(set(nodes) - set(found), time.monotonic()))
+        self._note(links={node: found.get(node, ()) for node in nodes})
+
+    def _measure_interface(self, nodes: Sequence[NodeId], anew: bool, stop: threading.Event) -> None:
+        from core.cluster.interface_measuring import measure_interface  # noqa: PLC0415 - as measuring
+
+        now = self.measurements.now(self._known(nodes))
+        if now.interface is None or anew:
+            self._learn(Measurements(interface=measure_interface(self._cluster, nodes, now.links, stop)))
+
+    def _beside(self, nodes: Sequence[NodeId]) -> tuple[list[NodeId], Mapping[Pair, MeasuredLink]]:
+        """Other nodes that are free, and the links that need not be measured where only those of ``nodes`` are."""
+        others = [node.id for node in ready_nodes(self._cluster.nodes()) if node.id not in nodes]
+        known = self.measurements.now(self._known([*nodes, *others])).links if others else {}
+        kept = {pair: one for pair, one in known.items() if not one.loopback and not {*pair}.intersection(nodes)}
+        return others, kept
 
     def _adopted(self, nodes: Sequence[NodeId], stop: threading.Event) -> dict[NodeId, NodeBenchmark]:
         """Throw-away agents of this machine that do what others of their kind were measured to do."""
@@ -163,8 +208,8 @@ class Keeper:
                 one = kept.get(local_agents(node.info.threads))
                 if one is not None and not stale_reasons(one, node.info):
                     alike[node.id] = replace(one, free_memory=free_memory(node.info, node.telemetry))
-        reasons = check_nodes(self._cluster, list(alike), stop, alike) if alike else {}
-        return {node: one for node, one in alike.items() if reasons.get(node) == ()}
+        looks = check_nodes(self._cluster, list(alike), stop, alike) if alike else {}
+        return {node: one for node, one in alike.items() if node in looks and not looks[node].stale}
 
     def _of_local_agents(self, found: Mapping[NodeId, NodeBenchmark]) -> dict[NodeId, NodeBenchmark]:
         local = [node.id for node in self._known(list(found)) if node.source == "local"]
@@ -180,37 +225,62 @@ class Keeper:
         known_here = WORKSTATION in self.measurements.benchmarks
         return benchmark is not None and known_here and (info is None or not stale_reasons(benchmark, info))
 
-    def _is_due(self, node: NodeId) -> bool:
-        return time.monotonic() - self._checked_at.get(node, -_CHECKED_SECONDS) >= _CHECKED_SECONDS
+    def _is_due(self, node: NodeId, checked_at: Mapping[NodeId, float]) -> bool:
+        return time.monotonic() - checked_at.get(node, -_CHECKED_SECONDS) >= _CHECKED_SECONDS
 
-    def _note_stale(self, reasons: Mapping[NodeId, tuple[str, ...]]) -> None:
+    def _note(
+        self,
+        nodes: Mapping[NodeId, tuple[str, ...]] | None = None,
+        links: Mapping[NodeId, tuple[str, ...]] | None = None,
+    ) -> None:
+        """What a look at nodes, and at their links, showed; () where they hold."""
         now = time.monotonic()
         with self._lock:
-            self._checked_at.update((node, now) for node, words in reasons.items() if not words)
             before = self.stale
-            rest = {node: words for node, words in before.items() if node not in reasons}
-            self.stale = {**rest, **{node: words for node, words in reasons.items() if words}}
+            self._checked_at.update((node, now) for node, words in (nodes or {}).items() if not words)
+            self._stale_nodes = _renewed(self._stale_nodes, nodes or {})
+            self._stale_links = _renewed(self._stale_links, links or {})
             changed = self.stale != before
         if changed:
             self._changed(MeasurementsChanged(self.measurements, self.stale))
 
-    def _learn(self, newer: Measurements, holding: Mapping[NodeId, object] | None = None) -> None:
-        """Keep what was measured, if anything; benchmarks of ``holding`` hold from now on."""
-        if not newer.benchmarks and not newer.links:
+    def _learn(
+        self,
+        newer: Measurements,
+        holding: Mapping[NodeId, object] | None = None,
+        links_of: Sequence[NodeId] = (),
+    ) -> None:
+        """Keep what was measured, if anything; benchmarks of ``holding`` hold from now on, and all ``links_of``."""
+        if not newer.benchmarks and not newer.links and newer.interface is None:
             return
         fresh = holding or {}
         now = time.monotonic()
         throw_away = [node.id for node in self._cluster.nodes() if node.source == "local"]
         lasting = newer.without(throw_away)
-        if self._store is not None and (lasting.benchmarks or lasting.links):
+        if self._store is not None and (lasting.benchmarks or lasting.links or lasting.interface is not None):
             self._store.add(lasting)
         with self._lock:
             self.measurements = self.measurements.merged(newer)
-            self.stale = {node: words for node, words in self.stale.items() if node not in fresh}
+            self._stale_nodes = _renewed(self._stale_nodes, dict.fromkeys(fresh, ()))
+            self._stale_links = _renewed(self._stale_links, dict.fromkeys(links_of, ()))
             self._checked_at.update((node, now) for node in fresh)
+            self._links_checked_at.update((node, now) for node in links_of)
         infos = {node.id: node.info for node in self._cluster.nodes() if node.info is not None and node.id in fresh}
         self._cluster.set_speeds(self.measurements.speeds(infos))
         self._changed(MeasurementsChanged(self.measurements, self.stale))
+
+
+_Reasons = Mapping[NodeId, tuple[str, ...]]
+
+
+def _joined(one: _Reasons, other: _Reasons) -> _Reasons:
+    return {node: (*one.get(node, ()), *other.get(node, ())) for node in {**one, **other}}
+
+
+def _renewed(before: _Reasons, found: _Reasons) -> _Reasons:
+    """What was found counts for its nodes; () takes them out."""
+    rest = {node: words for node, words in before.items() if node not in found}
+    return {**rest, **{node: words for node, words in found.items() if words}}
 
 
 def _part(progress: Progress | None, begin: float, end: float) -> Progress | None:

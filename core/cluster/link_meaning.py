@@ -91,6 +91,8 @@ def _line_rates(links: Mapping[Pair, MeasuredLink]) -> dict[Pair, float]:
 
 
 def stream_rate(samples: Sequence[LinkSample]) -> float:
-    """Of messages that are large enough for their number not to count, where such were sent."""
+    """Of messages that are large enough for their number not to count, where such were sent: the second best of three
+    or more, because to a busy processor answers come in heaps, and a stream then seems faster than its line."""
     large = [sample.bytes_per_s for sample in samples if sample.nbytes >= _LARGE]
-    return max(large or [sample.bytes_per_s for sample in samples])
+    rates = sorted(large or [sample.bytes_per_s for sample in samples])
+    return rates[-2] if len(rates) > 2 else rates[-1]

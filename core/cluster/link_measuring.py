@@ -7,29 +7,26 @@ pairs each gets less, and a link that is too slow for it is measured with smalle
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from math import inf
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from core.cluster.deployment import peer_endpoint
 from core.cluster.link_meaning import Ends, evened_links, meaning_of
+from core.cluster.link_probes import LinkProbes
 from core.cluster.link_rounds import Group, Task, any_known, groups_of, rounds_of, tasks_of
 from core.cluster.machines import THIS_MACHINE, machines_of
 from core.cluster.measured import MeasuredLink, Pair, end_of
-from core.cluster.measuring_steps import Progress, Steps, await_reply, cancelled, is_usable
+from core.cluster.measuring_steps import Progress, Steps, cancelled, is_usable
 from core.cost.links import WORKSTATION
-from core.errors import Cancelled, ProtocolError, ShardboardError
+from core.errors import Cancelled, ShardboardError
 from core.plan.form import NodeId
-from core.wire.messages import CloseProbe, LinkProbed, OpenProbe, ProbeLink, Reply
-from core.wire.probing import SIZES, probe_link
+from core.wire.messages import LinkProbed
+from core.wire.probing import SIZES
 
 if TYPE_CHECKING:
     from core.cluster.client import Cluster
@@ -39,11 +36,6 @@ TOTAL_SECONDS: Final = 20.0
 LEAST_SECONDS: Final = 0.5
 MOST_SECONDS: Final = 2.5
 LOOPBACK_SECONDS: Final = 0.7
-_OPEN_SECONDS: Final = 120.0
-_ANSWER_SECONDS: Final = 10.0
-_PROBE_ANSWER_SECONDS: Final = 30.0
-"""Beside the measurement itself: connecting, and requests that wait before it."""
-_CLOSE_SECONDS: Final = 3.0
 
 
 def measure_links(
@@ -75,20 +67,16 @@ class _Measuring:
         refused: dict[NodeId, str] | None,
         problems: list[str] | None,
     ) -> None:
-        self._cluster = cluster
         self._stop = stop
-        self._refused = refused if refused is not None else {}
         self._problems = problems if problems is not None else []
-        self._probe = secrets.token_hex(8)
-        self._nodes = {node: cluster.node(node) for node in nodes}
-        machines = machines_of(self._nodes.values())
+        self._probes = LinkProbes(cluster, nodes, stop, refused if refused is not None else {})
+        machines = machines_of(self._probes.nodes.values())
         self._machines = {WORKSTATION: THIS_MACHINE} | {node: machine.name for node, machine in machines.items()}
         self._found: dict[Pair, LinkProbed] = {}
 
     def run(self, progress: Progress | None, known: Mapping[Pair, MeasuredLink]) -> dict[Pair, MeasuredLink]:
-        try:
-            self._open()
-            groups = groups_of(self._nodes.values(), self._machines)
+        with self._probes:
+            groups = groups_of(self._probes.nodes.values(), self._machines)
             tasks = tasks_of(groups, known)
             rounds = rounds_of(tasks)
             steps = Steps(progress, max(1, len(tasks)))
@@ -96,52 +84,24 @@ class _Measuring:
             seconds = min(MOST_SECONDS, max(LEAST_SECONDS, TOTAL_SECONDS / max(1, directions)))
             for tasks_of_round in rounds:
                 self._measure_round(tasks_of_round, seconds, steps)
-        finally:
-            self._close()
         return self._links(groups, known)
-
-    # ------------------------------------------------------------ probes
-
-    def _open(self) -> None:
-        """Introduce all nodes to one another; those that refuse are left out."""
-        peers = tuple(self._nodes)
-        asked = {
-            node: self._cluster.request(node, OpenProbe(self._probe, peers, _OPEN_SECONDS), _ANSWER_SECONDS)
-            for node in self._nodes
-        }
-        for node, answer in asked.items():
-            try:
-                await_reply(answer, self._stop)
-            except Cancelled:
-                raise
-            except ShardboardError as error:
-                self._refused[node] = error.message
-                del self._nodes[node]
-
-    def _close(self) -> None:
-        """What is still being measured ends with it."""
-        asked = [self._cluster.request(node, CloseProbe(self._probe), _CLOSE_SECONDS) for node in self._nodes]
-        done, _ = wait(asked, _CLOSE_SECONDS)
-        for answer in done:
-            with suppress(ShardboardError):
-                answer.result()
 
     def _measure_round(self, tasks: Sequence[Task], seconds: float, steps: Steps) -> None:
         def measure(task: Task) -> None:
-            names = " and ".join(self._name(end) for end in dict.fromkeys((task.one, task.other)))
+            names = " and ".join(self._probes.name(end) for end in dict.fromkeys((task.one, task.other)))
             ways = dict.fromkeys([(task.one, task.other), (task.other, task.one)])
             for source, target in ways:
                 steps.advance(0.0, f"measuring the link of {names}")
                 longest = seconds if len(task.machines) > 1 else min(seconds, LOOPBACK_SECONDS)
                 try:
-                    self._found[source, target] = self._measure(source, target, longest)
+                    self._found[source, target] = self._probes.measure(source, target, SIZES, longest)
                 except Cancelled:
                     raise
                 except ShardboardError as error:
                     if not self._stop.is_set():
                         self._problems.append(
-                            f"The link from {self._name(source)} to {self._name(target)} was not measured: "
-                            f"{error.message}"
+                            f"The link from {self._probes.name(source)} to {self._probes.name(target)} was not "
+                            f"measured: {error.message}"
                         )
                 steps.advance(1 / len(ways), f"measuring the link of {names}")
             if self._stop.is_set():
@@ -150,26 +110,6 @@ class _Measuring:
         with ThreadPoolExecutor(len(tasks), thread_name_prefix="links") as pool:
             for done in [pool.submit(measure, task) for task in tasks]:
                 done.result()
-
-    def _measure(self, source: NodeId, target: NodeId, seconds: float) -> LinkProbed:
-        if source == WORKSTATION:
-            return self._from_here(target, seconds, pull=False)
-        if target == WORKSTATION:
-            return self._from_here(source, seconds, pull=True)
-        sender, receiver = self._nodes[source], self._nodes[target]
-        body = ProbeLink(self._probe, target, peer_endpoint(receiver, sender), SIZES, seconds)
-        answer: Future[Reply] = self._cluster.request(source, body, seconds + _PROBE_ANSWER_SECONDS)
-        return _checked(await_reply(answer, self._stop), sender.name)
-
-    def _from_here(self, node: NodeId, seconds: float, *, pull: bool) -> LinkProbed:
-        channel = self._cluster.wire.connect(self._nodes[node].data_endpoint, node)
-        try:
-            return probe_link(channel, self._probe, SIZES, seconds, pull=pull, stop=self._stop.is_set)
-        finally:
-            channel.close()
-
-    def _name(self, node: NodeId) -> str:
-        return self._nodes[node].name if node != WORKSTATION else "this workstation"
 
     # ------------------------------------------------------------ what it means
 
@@ -196,14 +136,4 @@ class _Measuring:
         )
 
     def _end(self, node: NodeId) -> tuple[str, int]:
-        return end_of(self._nodes.get(node))
-
-
-def _checked(reply: Reply, name: str) -> LinkProbed:
-    """An answer that makes sense. Raises ProtocolError."""
-    if isinstance(reply, LinkProbed) and reply.samples and 0 < reply.round_trip_s < inf:
-        sizes = [sample.nbytes for sample in reply.samples]
-        ordered = sizes == sorted(set(sizes)) and set(sizes) <= set(SIZES)
-        if ordered and all(0 < sample.bytes_per_s < inf for sample in reply.samples):
-            return reply
-    raise ProtocolError(f"{name} answered the measurement of a link with {str(reply)[:200]}.")
+        return end_of(self._probes.nodes.get(node))

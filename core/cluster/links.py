@@ -18,7 +18,7 @@ from core.plan.form import CLIENT, NodeId, Plan, ShardId
 from core.wire.frames import decode_header, encode_header, read_tensors, tensor_frames
 from core.wire.messages import Attach, Attached, ShardFailed, Tensors
 from core.wire.pieces import Slicer, slicer
-from core.wire.sockets import Channel, Wire
+from core.wire.sockets import DATA_SILENCE_SECONDS, Channel, Wire
 
 Array = npt.NDArray[Any]
 
@@ -74,7 +74,7 @@ class DataLinks:
         self._poller.register(self._waker)
         try:
             for node in sorted(ends & talks):
-                channel = wire.connect(endpoints[node], node)
+                channel = wire.connect(endpoints[node], node, silence=DATA_SILENCE_SECONDS)
                 self._channels[node] = channel
                 self._poller.register(channel)
             self._attach(attach_timeout)

@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 
 from core.cluster.node import Node
 from core.cost.benchmark import EVEN, Mix, NodeBenchmark, speed_for
-from core.cost.links import WORKSTATION, Link, Links
+from core.cost.links import WORKSTATION, Line, Link, Links
 from core.cost.messages import HOP_SECONDS
 from core.paths import data_dir
 from core.plan.form import NodeId
@@ -74,6 +74,17 @@ class MeasuredLink(Struct, frozen=True, kw_only=True):
         return Link(2 * HOP_SECONDS + self.way_s, self.bytes_per_s if self.bound == "line" else inf)
 
 
+class MeasuredInterface(Struct, frozen=True):
+    """What the workstation carries when it talks to several machines at once."""
+
+    when: float
+    """Unix time."""
+    bytes_per_s: float
+    """Each way, all together."""
+    shared: bool
+    """It sets the pace then. Else the others' lines do, and how much it could carry is not known."""
+
+
 class Measurements(Struct, frozen=True):
     """All that is known. A value: whoever holds one is not surprised by what is measured later."""
 
@@ -81,16 +92,23 @@ class Measurements(Struct, frozen=True):
     """By node; this workstation itself is the node "", and see ``local_agents``."""
     links: Mapping[Pair, MeasuredLink] = {}
     """By (from, to); each direction for itself."""
+    interface: MeasuredInterface | None = None
+    """Of the workstation; None: not measured, the fastest of its links counts."""
 
     def merged(self, newer: Measurements) -> Measurements:
         """What is in ``newer`` counts, unless it is older."""
-        return Measurements(_merged(self.benchmarks, newer.benchmarks), _merged(self.links, newer.links))
+        return Measurements(
+            _merged(self.benchmarks, newer.benchmarks),
+            _merged(self.links, newer.links),
+            newer.interface or self.interface,
+        )
 
     def without(self, nodes: Collection[NodeId]) -> Measurements:
         gone = frozenset(nodes)
         return Measurements(
             {node: one for node, one in self.benchmarks.items() if node not in gone},
             {pair: one for pair, one in self.links.items() if not gone.intersection(pair)},
+            self.interface,
         )
 
     def now(self, nodes: Iterable[Node]) -> Measurements:
@@ -104,6 +122,7 @@ class Measurements(Struct, frozen=True):
                 for (source, target), one in self.links.items()
                 if (ends.get(source), ends.get(target)) == one.ends
             },
+            self.interface,
         )
 
     def speeds(self, infos: Mapping[NodeId, NodeInfo], mix: Mix = EVEN) -> dict[NodeId, float]:
@@ -130,7 +149,12 @@ class Measurements(Struct, frozen=True):
         """
         ends = {WORKSTATION, *nodes}
         known = {pair: one.link for pair, one in self.links.items() if ends.issuperset(pair) and not one.loopback}
-        return Links(known)
+        if self.interface is None:
+            return Links(known)
+        here = tuple(node for node in sorted(ends) if node == WORKSTATION or self._is_here(node))
+        fastest = max((link.bytes_per_s for pair, link in known.items() if WORKSTATION in pair), default=inf)
+        rate = max(self.interface.bytes_per_s, fastest) if self.interface.shared else inf
+        return Links(known, (Line(here, rate),))
 
 
 class MeasurementStore:
@@ -198,6 +222,7 @@ class _File(Struct, frozen=True):
     format: int
     benchmarks: dict[NodeId, NodeBenchmark]
     links: tuple[_LinkRecord, ...]
+    interface: MeasuredInterface | None = None
 
 
 class _OtherFormatError(Exception):
@@ -206,7 +231,7 @@ class _OtherFormatError(Exception):
 
 def _encoded(measurements: Measurements) -> bytes:
     links = tuple(_LinkRecord(*pair, one) for pair, one in sorted(measurements.links.items()))
-    content = _File(FORMAT, dict(sorted(measurements.benchmarks.items())), links)
+    content = _File(FORMAT, dict(sorted(measurements.benchmarks.items())), links, measurements.interface)
     return msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
 
 
@@ -217,14 +242,21 @@ def _decoded(content: bytes) -> Measurements:
     file = msgspec.json.decode(content, type=_File)
     for one in file.benchmarks.values():
         rates = [value for name, value in asdict(one).items() if name.endswith(("_flops", "_per_s"))]
-        if not all(isfinite(rate) and rate > 0 for rate in rates) or one.threads < 1 or one.free_memory < 0:
+        sane = one.threads >= 1 and one.free_memory >= 0 and 0 < one.held <= 1
+        if not sane or not all(isfinite(rate) and rate > 0 for rate in rates):
             raise ValueError("a node's figures are not above zero")
     for record in file.links:
         link = record.measured
         rates = [link.bytes_per_s, *(sample.bytes_per_s for sample in link.samples)]
         if not all(isfinite(rate) and rate > 0 for rate in (link.round_trip_s, *rates)) or not 0 <= link.way_s < inf:
             raise ValueError("a link's figures are not above zero")
-    return Measurements(file.benchmarks, {(record.source, record.target): record.measured for record in file.links})
+    if file.interface is not None and not 0 < file.interface.bytes_per_s < inf:
+        raise ValueError("the interface's figures are not above zero")
+    return Measurements(
+        file.benchmarks,
+        {(record.source, record.target): record.measured for record in file.links},
+        file.interface,
+    )
 
 
 _T = TypeVar("_T", NodeBenchmark, MeasuredLink)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import onnxruntime as ort
@@ -24,7 +25,7 @@ from core.cluster.measured import Measurements
 from core.cluster.measuring_steps import Progress, Steps, await_reply, cancelled, is_usable
 from core.cluster.node import Node
 from core.cluster.words import ready_nodes
-from core.cost.benchmark import NodeBenchmark, stale_reasons
+from core.cost.benchmark import KEPT_BUSY, NodeBenchmark, stale_reasons
 from core.cost.links import WORKSTATION
 from core.cost.speed import Kernel, convolution_kernel, elementwise_kernel, gemm_kernel, local_rate, memory_kernel
 from core.errors import Cancelled, ProtocolError, ShardboardError
@@ -47,6 +48,8 @@ _MEMORY_SHARE: Final = 1 / 16
 """Of a node's memory limit, that those tensors take at most."""
 MEMORY_NOISE: Final = 0.15
 """Other programs share the memory and its caches, even while they leave a core alone."""
+ALONE_SECONDS: Final = 0.3
+"""For a node that seems to be kept from its work: it is asked again while nothing else is measured."""
 _ENGINE: Final = f"onnxruntime {ort.__version__} CPUExecutionProvider"
 _ANSWER_SECONDS: Final = 30.0
 
@@ -62,6 +65,15 @@ class Outcome(Struct, frozen=True):
     """Of nodes whose earlier benchmark was kept: why it no longer holds (see ``benchmark.stale_reasons``)."""
     problems: tuple[str, ...] = ()
     """Of links that could not be measured, each a sentence."""
+
+
+class Look(Struct, frozen=True):
+    """What a short look at a node showed of its benchmark."""
+
+    stale: tuple[str, ...]
+    """Why it no longer holds: see ``benchmark.stale_reasons``."""
+    freed: NodeBenchmark | None = None
+    """The same where other programs leave more to the node than they did."""
 
 
 class _Task(Struct, frozen=True):
@@ -111,7 +123,7 @@ def measure_nodes(
             for done in [pool.submit(measure_machine, group) for group in turns.values()]:
                 done.result()
     _measure_here(computing, here, stop, steps)
-    benchmarks = {node: found[node] for node in measured if node in found}
+    benchmarks = _held(cluster, {node: found[node] for node in measured if node in found}, stop)
     benchmarks[WORKSTATION] = _made(here, 1, int(psutil.virtual_memory().available), _ENGINE)
     return _evened(benchmarks, cluster.measurements.benchmarks)
 
@@ -121,8 +133,8 @@ def check_nodes(
     nodes: Sequence[NodeId],
     cancel: threading.Event | None = None,
     benchmarks: Mapping[NodeId, NodeBenchmark] | None = None,
-) -> dict[NodeId, tuple[str, ...]]:
-    """Why the kept benchmarks of ``nodes`` no longer hold, by a measurement of a quarter of a second each; nodes that
+) -> dict[NodeId, Look]:
+    """Whether the kept benchmarks of ``nodes`` still hold, by a measurement of a quarter of a second each; nodes that
     have none, that are in use, or that cannot be measured now, are left out. ``benchmarks`` are looked at in place of
     those that are kept. Raises Cancelled."""
     stop = cancel or threading.Event()
@@ -133,25 +145,61 @@ def check_nodes(
     turns: dict[str, list[NodeId]] = {}
     for node in checked:
         turns.setdefault(machines[node].name, []).append(node)
-    reasons: dict[NodeId, tuple[str, ...]] = {}
+    rates: dict[NodeId, float] = {}
+    held: dict[NodeId, float] = {}
 
     def check_machine(group: Sequence[NodeId]) -> None:
         for node in group:
+            threads = kept[node].threads
             try:
-                rate, _ = _rate(cluster, cluster.node(node), gemm_kernel(), 1, stop)
+                core = _asked(cluster, cluster.node(node), gemm_kernel(), 1, stop)
+                every = core if threads == 1 else _asked(cluster, cluster.node(node), gemm_kernel(), threads, stop)
             except Cancelled:
                 raise
             except ShardboardError:
                 continue
-            now = cluster.node(node)
-            if now.info is not None:
-                reasons[node] = stale_reasons(kept[node], now.info, telemetry=now.telemetry, gemm_core_flops=rate)
+            rates[node], held[node] = gemm_kernel().amount / core.quiet_seconds, every.held
 
     if turns:
         with ThreadPoolExecutor(len(turns), thread_name_prefix="check") as pool:
             for done in [pool.submit(check_machine, group) for group in turns.values()]:
                 done.result()
-    return {node: reasons[node] for node in checked if node in reasons}
+    looks: dict[NodeId, Look] = {}
+    for node in (node for node in checked if node in rates):
+        now = cluster.node(node)
+        if now.info is not None:
+            left = None if machines[node].here else _left(cluster, now, held[node], stop)
+            telemetry, rate = now.telemetry, rates[node]
+            reasons = stale_reasons(kept[node], now.info, telemetry=telemetry, gemm_core_flops=rate, held=left)
+            freed = left is not None and kept[node].held < left
+            looks[node] = Look(reasons, replace(kept[node], held=left) if freed else None)
+    return looks
+
+
+def _left(cluster: Cluster, node: Node, held: float, stop: threading.Event) -> float:
+    """The part of a node's time that other programs leave to it; where ``held`` says that it is less than all, it is
+    asked again while nothing else is measured. Nodes of this machine share its cores by turns: nothing is said of them.
+    """
+    if held >= KEPT_BUSY or node.info is None:
+        return 1.0
+    try:
+        again = _asked(cluster, node, gemm_kernel(), node.info.threads, stop, ALONE_SECONDS)
+    except Cancelled:
+        raise
+    except ShardboardError:
+        return 1.0
+    return again.held if again.held < KEPT_BUSY else 1.0
+
+
+def _held(
+    cluster: Cluster, benchmarks: Mapping[NodeId, NodeBenchmark], stop: threading.Event
+) -> dict[NodeId, NodeBenchmark]:
+    """With what other programs leave to each node, as ``_left`` finds it."""
+    machines = machines_of([cluster.node(node) for node in benchmarks])
+    return {
+        node: replace(one, held=1.0 if machines[node].here else _left(cluster, cluster.node(node), one.held, stop))
+        for node, one in benchmarks.items()
+    }
 
 
 def _tasks(threads: int) -> list[_Task]:
@@ -173,15 +221,19 @@ def _benchmark(cluster: Cluster, node_id: NodeId, stop: threading.Event, steps: 
     nbytes = min(MEMORY_BYTES, int(_MEMORY_SHARE * info.memory_limit))
     sequence = [*tasks, _Task("memory", memory_kernel(nbytes), info.threads), *tasks]
     rates: dict[str, float] = {}
+    held: list[float] = []
     free = 0
     begun = time.monotonic()
     for task in sequence:
         if task.figure in rates and time.monotonic() - begun > SLOW_SECONDS:
             break
-        rate, free = _rate(cluster, node, task.kernel, task.threads, stop)
-        rates[task.figure] = max(rate, rates.get(task.figure, 0.0))
+        told = _asked(cluster, node, task.kernel, task.threads, stop)
+        free = told.free_memory
+        rates[task.figure] = max(task.kernel.amount / told.quiet_seconds, rates.get(task.figure, 0.0))
+        if task.threads == info.threads:
+            held.append(told.held)
         steps.advance(1 / len(sequence), f"measuring {node.name}")
-    return _made(rates, info.threads, free, info.engine)
+    return replace(_made(rates, info.threads, free, info.engine), held=median(held))
 
 
 def _measure_here(tasks: Sequence[_Task], rates: dict[str, float], stop: threading.Event, steps: Steps) -> None:
@@ -214,13 +266,20 @@ def _made(rates: Mapping[str, float], threads: int, free: int, engine: str) -> N
     )
 
 
-def _rate(cluster: Cluster, node: Node, kernel: Kernel, threads: int, stop: threading.Event) -> tuple[float, int]:
-    """What a node does of ``kernel`` in a second, and its free memory."""
-    body = Measure(kernel.graph, kernel.inputs, REPEATS, threads, KERNEL_SECONDS)
+def _asked(
+    cluster: Cluster,
+    node: Node,
+    kernel: Kernel,
+    threads: int,
+    stop: threading.Event,
+    seconds: float = KERNEL_SECONDS,
+) -> Measured:
+    """A node runs ``kernel`` for so long, and says what it took."""
+    body = Measure(kernel.graph, kernel.inputs, REPEATS, threads, seconds)
     reply = await_reply(cluster.request(node.id, body, _ANSWER_SECONDS), stop)
-    if not isinstance(reply, Measured) or not reply.quiet_seconds > 0 or reply.free_memory < 0:
+    if not isinstance(reply, Measured) or not reply.quiet_seconds > 0 or reply.free_memory < 0 or not reply.held > 0:
         raise ProtocolError(f"{node.name} answered a measurement with {reply!r}.")
-    return kernel.amount / reply.quiet_seconds, reply.free_memory
+    return reply
 
 
 _FIGURES: Final = tuple(name for name in NodeBenchmark.__struct_fields__ if name.endswith(("_flops", "_per_s")))

@@ -35,7 +35,7 @@ def start(own_home: Path) -> Iterator[Callable[..., LocalAgents]]:
 def until() -> Callable[..., object]:
     """Polls a condition until it is truthy."""
 
-    def wait(condition: Callable[[], object], seconds: float = 30.0) -> object:
+    def wait(condition: Callable[[], object], seconds: float = 60.0) -> object:
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert time.monotonic() < deadline, f"the condition did not come true in {seconds} s"

@@ -56,7 +56,7 @@ class CodeAgent:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         self._reader.join(5)
         self._process.stdout.close()
         self._process.stderr.close()

@@ -86,9 +86,9 @@ def meaning(found: LinkProbed, **ends: object) -> MeasuredLink:
 
 def test_a_line_is_slower_than_what_its_ends_do_alone() -> None:
     link = meaning(probed(800e-6, 100e6, 118e6, 90e6))
-    assert (link.bound, link.bytes_per_s) == ("line", 118e6)
+    assert (link.bound, link.bytes_per_s) == ("line", 100e6)  # one stream may seem faster than the line
     assert link.way_s == pytest.approx(500e-6)  # what each end takes for half a round trip with itself is its own
-    assert link.link.bytes_per_s == 118e6
+    assert link.link.bytes_per_s == 100e6
 
 
 @pytest.mark.parametrize("rate", [250e6, 300e6, 2e9])

@@ -64,7 +64,7 @@ def test_each_agent_has_one_thread_and_its_own_core(start: Start) -> None:
 def test_limits_reach_the_agents(start: Start) -> None:
     agents = start(2, cpu_limits=[0.5], memory_limit=1 << 30, link_limit=100_000_000, names=["fast"])
     with open_cluster(local=agents.agents, discovery=False) as cluster:
-        infos = {node.name: node.info for node in cluster.wait_ready(2, 30)}
+        infos = {node.name: node.info for node in cluster.wait_ready(2, 60)}
     first, second = infos["fast"], infos["local-2"]
     assert first is not None
     assert second is not None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from core.cluster.measured import FORMAT, MeasuredLink, Measurements, MeasurementStore, end_of
+from core.cluster.interface_measuring import interface_of
+from core.cluster.measured import FORMAT, MeasuredInterface, MeasuredLink, Measurements, MeasurementStore, end_of
 from core.cluster.node import Node, NodeState
 from core.cost.benchmark import Mix
-from core.cost.links import WORKSTATION, Link
+from core.cost.links import WORKSTATION, Line, Link
 from core.cost.messages import HOP_SECONDS
 from core.plan.form import NodeId
 from core.wire.messages import LinkSample
@@ -48,6 +50,31 @@ def test_measurements_come_back_as_they_were_kept(path: Path) -> None:
     assert store.add(KNOWN) == KNOWN
     assert MeasurementStore(path).load() == KNOWN
     assert [one.name for one in path.parent.iterdir()] == [path.name]  # nothing temporary is left
+
+
+@pytest.mark.parametrize(
+    ("face", "rate"),
+    [
+        (MeasuredInterface(1.0, 30e6, shared=False), inf),
+        (MeasuredInterface(1.0, 60e6, shared=True), 60e6),
+        (MeasuredInterface(1.0, 20e6, shared=True), 40e6),  # the fastest of its links tells more
+    ],
+)
+def test_the_workstations_interface_is_a_line_only_where_it_sets_the_pace(
+    path: Path, face: MeasuredInterface, rate: float
+) -> None:
+    links = {(WORKSTATION, A): LINE, (WORKSTATION, B): replace(LINE, bytes_per_s=40e6)}
+    MeasurementStore(path).add(Measurements(links=links))
+    assert MeasurementStore(path).load().links_of([A, B]).lines == ()
+    MeasurementStore(path).add(Measurements(interface=face))
+    known = MeasurementStore(path).load()
+    assert known == Measurements(links=links, interface=face)
+    assert known.links_of([A, B]).lines == (Line((WORKSTATION,), rate),)
+
+
+@pytest.mark.parametrize(("rate", "shared"), [(24e6, False), (21e6, False), (19e6, True), (12e6, True)])
+def test_links_that_are_slower_together_share_an_interface(rate: float, shared: bool) -> None:
+    assert interface_of(rate, (LINE, LINE)).shared is shared
 
 
 def test_the_newer_figure_counts_whoever_wrote_it(path: Path) -> None:
