@@ -13,6 +13,8 @@ from msgspec import structs
 from PySide6.QtCore import QObject, Signal
 
 from core.cluster.machines import machines_of
+from core.cost.links import WORKSTATION
+from core.cost.moving import moving_seconds
 from core.cost.profile_marks import ProfileMark
 from core.cost.types import Profile
 from core.errors import Cancelled, ShardboardError
@@ -54,12 +56,15 @@ class ModelBridge(MeasuringBridge):
         """The same, as it was timed: without what messages, and cores side by side, cost this machine."""
         self.profile_mark: ProfileMark | None = None
         """Of a profile of the model that was interrupted."""
+        self._looking = False
+        """For such a mark: until it is known whether there is one nothing is timed."""
         self._opening = 0
         self._profiling: threading.Event | None = None
         self._profile_done = 0.0
         self._profiling_batch = 0
         self._profile_soon = self._timer(PROFILE_DELAY_MS, self._profile_if_unknown)
         self.costs.changed.connect(self.priceMessages)
+        self.measurementsChanged.connect(self.priceMessages)
         self.nodesChanged.connect(self._want_together)
 
     def openModel(self, text: str) -> None:
@@ -129,15 +134,21 @@ class ModelBridge(MeasuringBridge):
         self._show_mark(None)
         if model is None or batch is None:
             return
+        self._looking = True
         self.tasks.start(
             partial(models.interrupted_profile, model, batch),
             partial(self._looked_for_profile, model),
-            partial(self._failed, self.tr("The model could not be timed"), key="profile"),
+            self._not_looked_for_profile,
         )
+
+    def _not_looked_for_profile(self, error: ShardboardError) -> None:
+        self._looking = False
+        self._failed(self.tr("The model could not be timed"), error, key="profile")
 
     def _looked_for_profile(self, model: Model, mark: ProfileMark | None) -> None:
         if model is not self.model:
             return
+        self._looking = False
         if mark is None or mark.process == os.getpid():
             self._profile_if_unknown()
         self._show_mark(mark)
@@ -169,6 +180,8 @@ class ModelBridge(MeasuringBridge):
 
     def _profile_if_unknown(self) -> None:
         """What is known, under way, or left to a person is not timed again."""
+        if self._looking:
+            return
         batch = self.micro_batch()
         known = self.profile is not None and self.profile.batch == batch
         marked = self.profile_mark is not None and self.profile_mark.batch == batch
@@ -223,7 +236,12 @@ class ModelBridge(MeasuringBridge):
 
     def _with_costs(self, profile: Profile) -> Profile:
         costs = profile.messages if self.costs.messages is None else self.costs.messages
-        return structs.replace(profile, messages=costs.scaled(self.message_factor()), together=self.costs.together())
+        return structs.replace(
+            profile,
+            messages=costs.scaled(self.message_factor()),
+            together=self.costs.together(),
+            moving_s=moving_seconds(self.measurements.benchmarks.get(WORKSTATION)),
+        )
 
     def _want_together(self) -> None:
         """Have it measured what the cores take from each other, for as many agents as run here."""
@@ -237,7 +255,7 @@ class ModelBridge(MeasuringBridge):
         return 1.0
 
     def priceMessages(self) -> None:
-        """Predictions follow where messages, or cores side by side, cost something else now."""
+        """Predictions follow where messages, cores side by side, or moving values cost something else now."""
         profile = self._with_costs(self._timed) if self._timed is not None else None
         if profile is not None and profile != self.profile:
             self.profile = profile

@@ -108,9 +108,10 @@ class PlanBridge(ModelBridge):
             self.prediction_problem = worked.problem if worked is not None else ""
             return worked.prediction if worked is not None else None
         try:
-            return predicting.predict(
-                self.profile, self.model, request, self.speeds_of(request), self.nodes, self.links
+            order = predicting.PlanOrder(
+                self.model, self.profile, request, self.speeds_of(request), self.nodes, self.links
             )
+            return predicting.predict(order)
         except ShardboardError as error:
             self.prediction_problem = str(error)
             return None

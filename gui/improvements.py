@@ -19,6 +19,10 @@ from core.cost.types import Prediction, Profile
 from core.errors import Cancelled, ShardboardError
 from core.plan.form import NodeId, PlanRequest
 from gui.aims import Aim
+from gui.bridge import Bridge
+from gui.candidates import Answer
+from gui.partition_plans import PartitionPlans
+from gui.partition_state import PartitionState
 from gui.tasks import Tasks
 from gui.work import searching
 
@@ -61,6 +65,35 @@ class Asked(Struct, frozen=True, eq=False):
             == (other.request, other.links, other.nodes, other.speeds, other.aim, other.prediction)
             and [node.info for node in self.known] == [node.info for node in other.known]
         )
+
+
+def about(
+    bridge: Bridge, plans: PartitionPlans, state: PartitionState, aim: Aim, weighed: Answer | None
+) -> Asked | None:
+    """What to ask of the plan that ``state`` shows; None while it, or what its predictions rest on, is not known.
+
+    ``weighed``: the answer of the search for the best plan, if there is one.
+    """
+    request, prediction = plans.asked.get(state.strategy), plans.predictions.get(state.strategy)
+    profile, usable = plans.profile(), plans.usable()
+    if request is None or prediction is None or profile is None or bridge.model is None:
+        return None
+    if not set(request.nodes) <= set(usable):
+        return None
+    allowed = state.allowed(usable)
+    nodes = tuple(node for node in usable if node in request.nodes or node in allowed)
+    return Asked(
+        request=request,
+        prediction=prediction,
+        model=bridge.model,
+        profile=profile,
+        links=bridge.links,
+        nodes=nodes,
+        speeds=tuple(bridge.speed_of(node) for node in nodes),
+        aim=aim,
+        known=tuple(bridge.nodes),
+        others=weighed.choice.candidates if weighed is not None and weighed.choice is not None else (),
+    )
 
 
 class Improvements(QObject):

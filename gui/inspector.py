@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QStackedLayout, QWidget
+from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QStackedLayout, QWidget
 
 from gui.theme import L, M, S
 from gui.widgets.basics import Dot, EmptyState, column, label, line, row
+from gui.widgets.scroll_area import ScrollArea
 
 LONG_WORD: Final = re.compile(r"[^\s\u200b]{18,}")
 PIECE: Final = re.compile(r"[A-Z]?[^A-Z/_.\-]{1,16}[/_.\-]?|[A-Z]+(?![a-z])|.")
@@ -50,10 +51,7 @@ class Inspector(QFrame):
         inside = QWidget()
         inside.setProperty("role", "page")
         inside.setLayout(column(head, self._subtitle, line(), self._rows, None, spacing=M, margins=(L, L, L, L)))
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inside)
+        area = ScrollArea(inside, self.tr("What is selected"))
         empty = EmptyState(
             "inspect",
             self.tr("Nothing selected"),

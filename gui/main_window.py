@@ -14,7 +14,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QMainWindow,
     QMenu,
-    QProgressBar,
     QSizePolicy,
     QStackedWidget,
     QToolButton,
@@ -34,7 +33,9 @@ from gui.pages.partition import PartitionPage
 from gui.pages.run import RunPage
 from gui.theme import APP_ICON, XL, XS, L, M, Mode, S, Theme
 from gui.widgets import units
-from gui.widgets.basics import Banner, IconLabel, Page, button, column, keep_icon, label, row, set_look
+from gui.widgets.banner import Banner
+from gui.widgets.basics import IconLabel, Page, button, column, keep_icon, label, row, set_look
+from gui.widgets.progress_bar import ProgressBar
 
 ROOM_FOR_INSPECTOR: Final = 1280
 WIDE: Final = 1440
@@ -283,10 +284,7 @@ class StatusLine(QFrame):
         self._rate = self._field(self.tr("Throughput"))
         self._error = self._field(self.tr("Against prediction"))
         self._doing = label("", "small")
-        self._bar = QProgressBar()
-        self._bar.setFixedWidth(120)
-        self._bar.setTextVisible(False)
-        self._bar.setRange(0, 1000)
+        self._bar = ProgressBar(self.tr("Progress"), 120)
         self._bar.hide()
         self._stop = QToolButton()
         self._stop.setText(self.tr("Stop"))
@@ -381,7 +379,7 @@ class StatusLine(QFrame):
     def _show_activity(self, text: str, share: float) -> None:
         _put(self._doing, text)
         self._bar.setVisible(bool(text) and share >= 0)
-        self._bar.setValue(round(max(share, 0.0) * 1000))
+        self._bar.show_share(share)
         self._stop.setVisible(self._bridge.costs.busy)
 
 

@@ -110,8 +110,9 @@ class Outlines(QObject):
         assert self._profile is not None, "and its profile"
         self._running.add(question)
         held = (self._model, self._profile, self._links)
+        order = predicting.PlanOrder(*held[:2], question.request, dict(question.speeds), self._nodes, self._links)
         self._tasks.start(
-            partial(predicting.outline, *held[:2], question.request, dict(question.speeds), self._nodes, self._links),
+            partial(predicting.outline, order),
             partial(self._worked, question, held),
             partial(self._refused, question, held),
         )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Final
 
 from PySide6.QtCore import QMimeData, QObject, Signal
@@ -31,8 +32,8 @@ class PlanFiles(QObject):
     """PlanRequest, name of the file, and what a person should know of it."""
     saved = Signal(str)
     """Path."""
-    failed = Signal(str, str)
-    """(title, why)"""
+    failed = Signal(str, str, str)
+    """(title, why, lines of the file that this is about)"""
 
     def __init__(self, bridge: Bridge, owner: QWidget) -> None:
         super().__init__(owner)
@@ -57,7 +58,7 @@ class PlanFiles(QObject):
         """On ``nodes``, which can take work. Ends in ``loaded`` or ``failed``."""
         model = self._bridge.model
         if model is None:
-            self.failed.emit(self.tr("The plan was not loaded"), self.tr("A plan is for a model: open that first."))
+            self.failed.emit(self.tr("The plan was not loaded"), self.tr("A plan is for a model: open that first."), "")
             return
         self._loading += 1
         self._bridge.tasks.start(
@@ -76,7 +77,7 @@ class PlanFiles(QObject):
         self._bridge.tasks.start(
             partial(plan_files.save_plan, path, model, request, names, prediction, time.time()),
             lambda _none: self.saved.emit(str(path)),
-            lambda error: self.failed.emit(self.tr("The plan was not saved"), str(error)),
+            partial(self._fail, self.tr("The plan was not saved")),
         )
 
     def _loaded(self, token: int, path: Path, fit: Fit) -> None:
@@ -85,7 +86,11 @@ class PlanFiles(QObject):
 
     def _not_loaded(self, token: int, error: ShardboardError) -> None:
         if token == self._loading:
-            self.failed.emit(self.tr("The plan was not loaded"), str(error))
+            self._fail(self.tr("The plan was not loaded"), error)
+
+    def _fail(self, title: str, error: ShardboardError) -> None:
+        said, _, lines = error.message.partition("\n")
+        self.failed.emit(title, f"{said} {error.hint}".strip(), dedent(lines))
 
 
 def dropped_plan(data: QMimeData) -> Path | None:

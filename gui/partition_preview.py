@@ -22,13 +22,13 @@ from gui.partition_words import lacking_words
 from gui.quick_figure import Base, as_timed, base_of, with_shares
 from gui.widgets.division_ribbon import DivisionRibbon
 from gui.widgets.node_ribbon import NodeRibbon
+from gui.widgets.tips import stacked, whole
 from gui.widgets.units import quantity, seconds
 
 REST_MS: Final = 140
 """The mouse rests when it has not moved for so long."""
 DRAG: Final = "drag"
 """Who asks for outlines here."""
-UNBROKEN: Final = "\N{NO-BREAK SPACE}"
 Percents = Mapping[NodeId, int]
 
 
@@ -53,6 +53,8 @@ class Preview(QObject):
         """What the mouse is at, while it drags something."""
         self._base: Base | None = None
         """What is known exactly, from which estimates are made."""
+        self._estimated: tuple[Prediction, Prediction | None] | None = None
+        """The figure of the plan that is asked for, and the estimate of it: worked out once, not at every step."""
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(REST_MS)
@@ -96,7 +98,7 @@ class Preview(QObject):
 
     def end(self, edited: bool) -> None:
         """What was dragged was let go; whether an edit follows."""
-        self._shown, self._base = None, None
+        self._shown, self._base, self._estimated = None, None, None
         self._rest.stop()
         self._bridge.work_out(DRAG, None)
         if not edited:
@@ -118,7 +120,9 @@ class Preview(QObject):
         request, timed = self._plans.asked.get(strategy), self._plans.predictions.get(strategy)
         if told is None or request is None or timed is None or told.timed or not timed.timed:
             return told
-        return as_timed(told, self._bridge.predict(request, timed=False), timed)
+        if self._estimated is None or self._estimated[0] is not timed:
+            self._estimated = (timed, self._bridge.predict(request, timed=False))
+        return as_timed(told, self._estimated[1], timed)
 
     def _base_now(self) -> Base | None:
         strategy = self._desk.state().strategy
@@ -141,9 +145,9 @@ class Preview(QObject):
         if now is not None and now.throughput:
             change = round(100 * (prediction.throughput / now.throughput - 1))
             figure += f" ({change:+d} %)".replace("-", "−") if change else self.tr(" (as now)")
-        figure = f"{'' if exact else '≈ '}{figure} · {seconds(prediction.latency_s)}".replace(" ", UNBROKEN)
+        figure = f"{'' if exact else '≈ '}{figure} · {seconds(prediction.latency_s)}"
         lacking = lacking_words(self._bridge, prediction) if exact else ""
-        return f"{figure}<br><b>{escape(lacking)}</b>" if lacking else figure
+        return stacked(whole(figure), f"<b>{escape(lacking)}</b>" if lacking else "")
 
     def _work_out(self) -> None:
         """The mouse rests."""

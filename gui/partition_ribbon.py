@@ -46,6 +46,7 @@ class RibbonEdits(QObject):
         for one in (ribbon, divided):
             one.layerPicked.connect(self.layerPicked)
             one.refused.connect(desk.refuse)
+            one.touched.connect(bridge.way.hand_moves)
             one.nodeOver.connect(partial(self._over, one))
             one.nodePut.connect(self.put)
             one.nodeMoved.connect(self.move)
@@ -64,7 +65,7 @@ class RibbonEdits(QObject):
         return self._desk.state()
 
     def asked(self) -> PlanRequest | None:
-        """What the page asks for now."""
+        """The plan on the screen; None while there are no nodes for it."""
         return self._plans.asked.get(self.state.strategy)
 
     @property

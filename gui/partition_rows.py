@@ -13,7 +13,7 @@ from core.model.types import Cut, Layer
 from core.plan.form import NodeId, PlanRequest
 from gui import nestings
 from gui.bridge import Bridge
-from gui.partition_state import PIPELINE, QUICK, REPLICATE, SINGLE, SPATIAL, TENSOR, PartitionState
+from gui.partition_state import HYBRID, PIPELINE, QUICK, REPLICATE, SINGLE, SPATIAL, TENSOR, PartitionState
 from gui.partition_words import memory_share
 from gui.shares import by_speed, in_percent
 from gui.widgets.cycle_bar import Cycle
@@ -55,6 +55,17 @@ def quick_words(request: PlanRequest | None, layers: Sequence[Layer], cuts: Sequ
         return signs, "" if len(request.nodes) > 1 else _tr("Nothing travels between nodes.")
     total = nbytes(sum(sizes[position] for position in request.cuts))
     return signs, f"{counted('hand-over', len(request.cuts)).capitalize()}, {_tr('{0} a micro-batch').format(total)}"
+
+
+def rows_hint(strategy: str) -> str:
+    """What the figures of the rows are of, and what a hand can do with a row."""
+    if strategy == PIPELINE:
+        return _tr("for each micro-batch; drag a node onto a stage to give it that stage")
+    if strategy in {TENSOR, SPATIAL}:
+        return _tr("for each micro-batch; shares are of the work of every layer")
+    if strategy == HYBRID:
+        return _tr("for each micro-batch; shares are of the work of a node's group")
+    return _tr("for each micro-batch")
 
 
 def budget_rows(
@@ -110,6 +121,7 @@ def _taking_row(
     return structs.replace(
         row,
         time=_tr("{0} · busy {1}").format(seconds(predicted.compute_s), percent(predicted.share)),
+        short_time=seconds(predicted.compute_s),
         cycle=Cycle(predicted.compute_s, predicted.receive_s, predicted.send_s, predicted.wait_s),
         sends=nbytes(predicted.sent_bytes),
         memory=memory,

@@ -1,14 +1,16 @@
-"""Undo for the Partition page: an edit is the state before and the state after."""
+"""What is chosen on the Partition page, and undo for it: an edit is the state before and the state after."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from PySide6.QtGui import QUndoCommand
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtGui import QUndoCommand, QUndoStack
 
+from core.plan.form import NodeId
 from gui.partition_state import PartitionState
 
 MERGE_SECONDS: Final = 1.0
@@ -51,3 +53,37 @@ class Edit(QUndoCommand):
             return False
         self._after, self._when = other._after, other._when
         return True
+
+
+class Choices(QObject):
+    """The state of the page, which only edits change. GUI thread."""
+
+    edited = Signal()
+    """A person goes on by hand; the state is still the one before."""
+    changed = Signal()
+    """Another state counts: by an edit, an undo or a redo."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.state = PartitionState()
+        self.stack = QUndoStack(self)
+
+    def edit(self, after: PartitionState, text: str, key: int = -1) -> None:
+        """``text``: what the edit is called; edits of one ``key`` (not −1) that follow fast are one step of undo."""
+        if after != self.state:
+            self.edited.emit()
+            self.stack.push(Edit(self._take, self.state, after, text, key))
+
+    def see(self, nodes: Sequence[NodeId]) -> None:
+        """New nodes join; that is no edit."""
+        self.state = self.state.seen(nodes)
+
+    def begin_anew(self, micro_batch: int) -> None:
+        """With another model, of which nothing can be undone yet."""
+        self.stack.clear()
+        self.state = self.state.for_another_model(micro_batch)
+
+    def _take(self, state: PartitionState) -> None:
+        """Nodes seen meanwhile stay known."""
+        self.state = state.seen(self.state.order)
+        self.changed.emit()

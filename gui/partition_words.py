@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QCoreApplication
 
 from core.cluster.node import Node
-from core.cost.types import NodePrediction, Prediction
+from core.cost.types import NodePrediction, Prediction, Profile
 from core.model.types import Layer
 from core.plan.division import Division
 from core.plan.form import NodeId, PlanRequest
 from gui.bridge import Bridge
 from gui.partition_state import QUICK
 from gui.widgets.division_model import link_bytes
-from gui.widgets.units import nbytes
+from gui.widgets.units import nbytes, percent, seconds
 from gui.work import predicting
 
 if TYPE_CHECKING:
@@ -77,3 +77,13 @@ def bottleneck(
     crossing = link_bytes(division) if division is not None and request.strategy not in QUICK else None
     sent = {(NodeId(a), NodeId(b)): size for (a, b), size in crossing.items()} if crossing is not None else None
     return predicting.bottleneck_words(prediction, request, layers, bridge.nodes, bridge.links, sent)
+
+
+def scale_words(profile: Profile | None, share: float) -> str:
+    """What layers are as wide as; ``share``: of timing them that is done, negative: that is not going on."""
+    if profile is not None:
+        text = _tr("as wide as measured: {0} on one core of this machine")
+        return text.format(seconds(profile.total_seconds))
+    if share >= 0:
+        return _tr("timing the layers, {0} done; until then as wide as their multiply-adds").format(percent(share))
+    return _tr("as wide as their multiply-adds, until the layers are timed")

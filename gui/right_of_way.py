@@ -10,8 +10,8 @@ import threading
 import time
 from typing import Final
 
-REST_SECONDS: Final = 0.25
-"""The hand rests when it has not moved for so long."""
+REST_SECONDS: Final = 1.0
+"""The hand rests when it has not moved for so long: a person who drags stops to read, and goes on."""
 LOOK_SECONDS: Final = 0.1
 
 

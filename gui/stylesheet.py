@@ -14,13 +14,15 @@ from gui.colours import Tokens
 TEMPLATE: Final = Template("""
 * { font-size: ${px}px; }
 QMainWindow, QDialog { background: $window; }
-QToolTip { background: $raised; color: $text; border: 1px solid $border_strong; padding: 5px 8px; }
+QToolTip { background: $raised; color: $text; border: 1px solid $border_strong; padding: 2px 3px; }
 QLabel { background: transparent; }
 QLabel[role="title"] { font-size: ${title}px; font-weight: 600; color: $text; }
 QLabel[role="heading"] { font-size: ${heading}px; font-weight: 600; color: $text; }
 QLabel[role="caption"] { color: $muted; }
 QLabel[role="small"] { color: $muted; font-size: ${small}px; }
 QLabel[role="figure"] { font-size: ${figure}px; font-weight: 600; color: $text; }
+QLabel[role="code"] { font-family: "JetBrains Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
+                      font-size: ${code}px; color: $text; }
 QLabel[role="stressed"] { font-weight: 700; color: $text; }
 QLabel[role="overline"] { color: $muted; font-size: ${small}px; font-weight: 600; }
 QLabel[role="good"] { color: $good; }
@@ -43,7 +45,7 @@ QFrame[role="banner"][kind="warn"] { background: $warn_soft; border-color: $warn
 QFrame[role="banner"][kind="bad"] { background: $bad_soft; border-color: $bad; }
 QFrame[role="banner"][kind="good"] { background: $good_soft; border-color: $good_soft; }
 
-QLabel[role="pill"] { border-radius: 9px; padding: 2px 9px; font-size: ${small}px; font-weight: 600;
+QLabel[role="pill"] { border-radius: 9px; padding: 2px 7px; font-size: ${small}px; font-weight: 600;
                       background: $raised; color: $muted; }
 QLabel[role="pill"][kind="good"] { background: $good_soft; color: $good; }
 QLabel[role="pill"][kind="warn"] { background: $warn_soft; color: $warn; }
@@ -106,6 +108,7 @@ QRadioButton::indicator { border-radius: 9px; }
 QCheckBox::indicator:hover, QRadioButton::indicator:hover, QCheckBox::indicator:focus, QRadioButton::indicator:focus {
     border-color: $accent; }
 QCheckBox::indicator:checked { background: $accent; border-color: $accent; image: url("$mark_tick"); }
+QCheckBox::indicator:checked:focus { border-color: $text; }
 QRadioButton::indicator:checked { background: $sunken; border: 5px solid $accent; width: 8px; height: 8px; }
 QCheckBox:disabled, QRadioButton:disabled { color: $faint; }
 QGroupBox { border: 1px solid $border; border-radius: 8px; margin-top: 10px; padding: 12px; }
@@ -146,6 +149,8 @@ QTabBar::tab:selected { color: $text; border-bottom-color: $accent; font-weight:
 QTabBar::tab:focus { color: $accent; }
 
 QScrollArea { background: transparent; border: none; }
+QScrollArea[role="reading"] { border: 1px solid transparent; border-radius: 6px; }
+QScrollArea[role="reading"]:focus { border-color: $accent; }
 QScrollArea > QWidget > QWidget[role="page"], QWidget[role="page"] { background: transparent; }
 QScrollBar:vertical { background: transparent; width: 10px; margin: 0; }
 QScrollBar:horizontal { background: transparent; height: 10px; margin: 0; }
@@ -171,6 +176,7 @@ def stylesheet(tokens: Tokens, base: int, marks: Mapping[str, str]) -> str:
     sizes = {
         "px": base,
         "small": base - 1,
+        "code": base - 2,
         "heading": base + 2,
         "title": base + 9,
         "figure": base + 7,

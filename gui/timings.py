@@ -23,6 +23,7 @@ from gui.homes import homes_of
 from gui.outlines import Question
 from gui.tasks import Tasks
 from gui.work import timing
+from gui.work.predicting import PlanOrder
 
 if TYPE_CHECKING:
     from core.cluster.node import Node
@@ -132,19 +133,12 @@ class Timings(QObject):
         assert self._profile is not None, "and its profile"
         cancel = threading.Event() if only_kept else self._tasks.cancel()
         self._running = question, cancel
-        work = partial(
-            timing.timed_prediction,
-            self._model,
-            self._profile,
-            question.request,
-            dict(question.speeds),
-            self._nodes,
-            self._links,
-            only_kept=only_kept,
-            cancel=cancel,
-        )
+        speeds = dict(question.speeds)
+        order = PlanOrder(self._model, self._profile, question.request, speeds, self._nodes, self._links)
         self._tasks.start(
-            work, partial(self._found, question, cancel, only_kept), partial(self._failed, question, cancel)
+            partial(timing.timed_prediction, order, only_kept=only_kept, cancel=cancel),
+            partial(self._found, question, cancel, only_kept),
+            partial(self._failed, question, cancel),
         )
 
     def _found(self, question: Question, cancel: threading.Event, only_kept: bool, told: Prediction | None) -> None:

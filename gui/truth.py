@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from core.run.credit import default_in_flight
 from core.run.observing import Observation, Observer
 from core.run.recalibrating import Correction
 from core.wire.messages import Telemetry
+from gui.bridge_nodes import Phase
 from gui.work import calibrations, recalibrating
 from gui.work.recalibrating import Corrected
 
@@ -39,6 +41,8 @@ class Recalibrated(Struct, frozen=True):
     before: dict[NodeId, Calibration]
     """What was known of these nodes with this model until then."""
     after: dict[NodeId, Calibration]
+    links: Mapping[NodeId, tuple[str, ...]] = {}
+    """Where nothing was changed because links are not what they were measured to be: clauses for "NAME ..."."""
 
 
 class Truth(QObject):
@@ -239,11 +243,20 @@ class Truth(QObject):
         self._bridge._activity("recalibrate", self.tr("Comparing the run with its prediction"))
         seen, told_nodes = dict(self.observations), tuple(node.node for node in told.nodes if node.compute_s > 0)
         self._bridge.tasks.start(
-            partial(recalibrating.correct, ran, told, seen, rate, self._latency()),
+            partial(recalibrating.correct, ran, told, seen, rate, self._latency(), self._check_links(told_nodes)),
             partial(self._corrected, token, told_nodes, max(one.seconds for one in seen.values())),
             partial(self._not_corrected, token),
         )
         self.changed.emit()
+
+    def _check_links(self, nodes: tuple[NodeId, ...]) -> Callable[[], Mapping[NodeId, tuple[str, ...]]] | None:
+        """None while a run goes on: it would show in what links carry."""
+        cluster = self._bridge.cluster
+        return (
+            partial(cluster.check_links, nodes)
+            if cluster is not None and self._bridge.phase is Phase.DEPLOYED
+            else None
+        )
 
     def _not_corrected(self, token: object, error: ShardboardError) -> None:
         self._bridge._activity("recalibrate")
@@ -267,7 +280,7 @@ class Truth(QObject):
             for node, ratio in ratios.items()
         }
         before = {node: one for node, one in self.known().items() if node in after}
-        self.last = Recalibrated(model.sha256, model.name, found, before, after)
+        self.last = Recalibrated(model.sha256, model.name, found, before, after, told.links)
         if not found.empty:
             self._pace = told.pace
             self._known |= {(node, model.sha256): one for node, one in after.items()}
@@ -289,7 +302,7 @@ class Truth(QObject):
     def forget(self, nodes: tuple[NodeId, ...]) -> None:
         """What runs showed of these nodes is worth nothing any more: they are being measured anew."""
         gone = [key for key in self._known if key[0] in nodes]
-        if self.last is not None and set(self.last.after) & set(nodes):
+        if self.last is not None and {*self.last.after, *self.last.links}.intersection(nodes):
             self.last = self._own = self._asked = self._pace = None
         if gone:
             for key in gone:

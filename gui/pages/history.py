@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog, QFrame, QMessageBox, QScrollArea, QSplitter, QStackedWidget
+from PySide6.QtWidgets import QFileDialog, QMessageBox, QSplitter, QStackedWidget
 
 from core.errors import ShardboardError
 from core.run import history
@@ -20,6 +20,7 @@ from gui.widgets import units
 from gui.widgets.basics import Card, EmptyState, Page, button
 from gui.widgets.comparison import Comparison
 from gui.widgets.run_table import RunTable, when_words
+from gui.widgets.scroll_area import ScrollArea
 
 
 class HistoryPage(Page):
@@ -50,11 +51,7 @@ class HistoryPage(Page):
         self._table = RunTable()
         self._card = Card(tr("Comparison"))
         self._comparison = Comparison()
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(self._comparison)
+        area = ScrollArea(self._comparison, tr("Comparison"))
         self._hint = EmptyState(
             "compare", tr("No run selected"), tr("Select a run to see its figures, or two to see how they differ.")
         )

@@ -16,7 +16,8 @@ from core.model.types import Layer, TensorInfo
 from gui.bridge import Bridge
 from gui.inspector import Inspection
 from gui.theme import XS, L, M
-from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column, label, row
+from gui.widgets.banner import Banner
+from gui.widgets.basics import Card, EmptyState, Page, button, column, label, row
 from gui.widgets.formats import count, grouped
 from gui.widgets.layer_list import LayerList, TreeRow, shape_text
 from gui.widgets.library_list import LibraryList

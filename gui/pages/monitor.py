@@ -6,9 +6,9 @@ import math
 import time
 from functools import partial
 
-from PySide6.QtCore import Qt, QTimer
+from PySide6.QtCore import QTimer
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QFrame, QGridLayout, QScrollArea, QStackedWidget, QWidget
+from PySide6.QtWidgets import QGridLayout, QStackedWidget, QWidget
 
 from core.cluster.node import NodeState
 from core.run.report import RunProgress, RunReport
@@ -21,6 +21,7 @@ from gui.widgets import units
 from gui.widgets.adversity import AdversityPanel
 from gui.widgets.basics import Card, EmptyState, Page, Tile, button, column, row
 from gui.widgets.imbalance import busy_shares, imbalance
+from gui.widgets.scroll_area import ScrollArea
 from gui.widgets.series import binary_ceiling, bit_ceiling
 from gui.widgets.stage_timeline import StageTimeline
 from gui.widgets.time_plot import SAMPLE_MS, TimePlot
@@ -81,12 +82,7 @@ class MonitorPage(Page):
         stages = Card(tr("Stage time line"), tr("each block is a step of one micro-batch"), margin=M)
         stages.body.addWidget(self._timeline, 1)
         adversity = Card(tr("Adversity"), margin=M)
-        controls = QScrollArea()
-        controls.setWidgetResizable(True)
-        controls.setFrameShape(QFrame.Shape.NoFrame)
-        controls.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        controls.setWidget(AdversityPanel(self._bridge))
-        adversity.body.addWidget(controls, 1)
+        adversity.body.addWidget(ScrollArea(AdversityPanel(self._bridge)), 1)
         lower = row(spacing=M)
         lower.addWidget(stages, 2)
         lower.addWidget(adversity, 1)

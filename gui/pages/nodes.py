@@ -13,7 +13,8 @@ from gui.bridge import Bridge
 from gui.inspector import Inspection
 from gui.theme import M
 from gui.widgets import units
-from gui.widgets.basics import Banner, Card, EmptyState, Page, button, column
+from gui.widgets.banner import Banner
+from gui.widgets.basics import Card, EmptyState, Page, button, column
 from gui.widgets.dialogs import AddressDialog, LocalAgentsDialog, PairDialog
 from gui.widgets.doctor import DoctorDialog
 from gui.widgets.measure_banner import MeasureBanner

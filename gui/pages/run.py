@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QFileDialog, QProgressBar, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from core.plan.form import PlanRequest
 from core.run.report import RunProgress, RunReport
@@ -18,10 +18,12 @@ from gui.inspector import Inspection
 from gui.results_export import export_results
 from gui.results_view import ReadResult, describe
 from gui.theme import L, M
-from gui.widgets.basics import Banner, Card, EmptyState, Page, Tile, button, column, label, row
+from gui.widgets.banner import Banner
+from gui.widgets.basics import Card, EmptyState, Page, Tile, button, column, label, row
 from gui.widgets.bench_dialog import BenchDialog
 from gui.widgets.formats import grouped
 from gui.widgets.processing_editor import ProcessingEditor, summary
+from gui.widgets.progress_bar import ProgressBar
 from gui.widgets.results import ResultsGrid
 from gui.widgets.run_input import RunInput
 from gui.widgets.units import DASH, nbytes, percent, quantity, seconds, signed_percent
@@ -36,7 +38,6 @@ LEFT_WIDTH: Final = 348
 NARROW_LEFT: Final = 338
 WIDE: Final = 960
 """Pixels of the page in which the left part is that wide."""
-STEPS: Final = 1000
 NO_MODEL, NOT_DEPLOYED, READY = range(3)
 WAITING, RESULTS = range(2)
 
@@ -121,10 +122,7 @@ class RunPage(Page):
         for tile in (self._throughput, self._latency, self._done):
             tile.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
             tiles.addWidget(tile, 1)
-        self._bar = QProgressBar()
-        self._bar.setRange(0, STEPS)
-        self._bar.setTextVisible(False)
-        self._bar.setAccessibleName(self.tr("Progress of the run"))
+        self._bar = ProgressBar(self.tr("Progress of the run"))
         self._grid = ResultsGrid()
         card = Card(self.tr("Results"))
         self._results_hint = card.hint
@@ -268,8 +266,7 @@ class RunPage(Page):
     def _reset_tiles(self) -> None:
         for tile in (self._throughput, self._latency, self._done):
             tile.set(DASH)
-        self._bar.setRange(0, STEPS)
-        self._bar.setValue(0)
+        self._bar.show_share(0.0)
 
     def _started(self) -> None:
         self._good.clear()
@@ -277,14 +274,13 @@ class RunPage(Page):
         self._grid.results.set_labels(self._labels())
         self._grid.results.clear()
         self._reset_tiles()
-        self._bar.setRange(0, 0)
+        self._bar.show_busy()
         self._refresh()
 
     def _progress(self, progress: RunProgress) -> None:
         total = progress.items_total
         if total > 0:
-            self._bar.setRange(0, STEPS)
-            self._bar.setValue(round(STEPS * min(1.0, progress.items_done / total)))
+            self._bar.show_share(progress.items_done / total)
         predicted, error = self._bridge.truth.prediction, self._bridge.prediction_error()
         expected = ""
         if predicted is not None and error is not None:
@@ -312,8 +308,7 @@ class RunPage(Page):
 
     def _finished(self, report: RunReport) -> None:
         self._grid.results.flush()
-        self._bar.setRange(0, STEPS)
-        self._bar.setValue(STEPS)
+        self._bar.show_share(1.0)
         self._throughput.set(
             quantity(report.throughput),
             self._against(report),
@@ -342,8 +337,7 @@ class RunPage(Page):
 
     def _failed(self, message: str) -> None:
         self._grid.results.flush()
-        self._bar.setRange(0, STEPS)
-        self._bar.setValue(0)
+        self._bar.show_share(0.0)
         self._bad.say(self.tr("The run ended early"), message, "bad")
         self._refresh()
 

@@ -16,7 +16,8 @@ from gui.widgets.clamped_label import ClampedLabel, ElidedButton
 if TYPE_CHECKING:
     from core.plan.improving import Change
 
-MOST: Final = 2
+LEAST: Final = (240, 90)
+"""Pixels of the buttons; the first is the better change and stays readable longer."""
 
 
 class Advice(QWidget):
@@ -30,11 +31,10 @@ class Advice(QWidget):
         self._icon = IconLabel("info", 16, "warn")
         self.words = ClampedLabel()
         self.none = label(self.tr("No single change brings 1 %."), "small")
-        self.buttons = tuple(ElidedButton() for _ in range(MOST))
+        self.buttons = tuple(ElidedButton(least=least) for least in LEAST)
         said = row(self._icon, spacing=S)
         said.addWidget(self.words, 1)
-        said.addWidget(self.none)
-        line = row(spacing=S)
+        line = row(self.none, spacing=S)
         for at, made in enumerate(self.buttons):
             made.setProperty("role", "" if at else "primary")
             made.setAccessibleName(self.tr("The best change"))
@@ -42,8 +42,10 @@ class Advice(QWidget):
             line.addWidget(made)
         line.addStretch(1)
         self.buttons[0].ensurePolished()
-        line.addStrut(self.buttons[0].sizeHint().height())  # as high with buttons as without them
-        self.setLayout(column(said, line, spacing=S))
+        changes = QWidget()
+        changes.setFixedHeight(self.buttons[0].sizeHint().height())  # as high with buttons as without them
+        changes.setLayout(line)
+        self.setLayout(column(said, changes, spacing=S))
         policy = self.sizePolicy()
         policy.setRetainSizeWhenHidden(True)  # the rows below must not move when a bottleneck is found
         self.setSizePolicy(policy)
@@ -57,7 +59,9 @@ class Advice(QWidget):
 
     def show_changes(self, changes: Sequence[Change] | None) -> None:
         """None: not known yet."""
-        self._changes = tuple(changes or ())[:MOST]
+        self._changes = tuple(changes or ())[: len(LEAST)]
+        if any(made.hasFocus() and at >= len(self._changes) for at, made in enumerate(self.buttons)):
+            self.setFocus()  # until there is a change again: else it would go to some row of the nodes
         self.none.setVisible(changes is not None and not self._changes)
         for at, made in enumerate(self.buttons):
             made.setVisible(at < len(self._changes))
@@ -66,6 +70,8 @@ class Advice(QWidget):
                 made.setAccessibleName(self._changes[at].words)
                 words = self.tr("{0}. Change the plan so; it can be undone.")
                 made.setToolTip(words.format(self._changes[at].words))
+        if self.hasFocus() and self._changes:
+            self.buttons[0].setFocus()
 
     def _take(self, at: int, _checked: bool = False) -> None:
         if at < len(self._changes):

@@ -16,7 +16,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QLayout,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -24,6 +23,7 @@ from PySide6.QtWidgets import (
 )
 
 from gui.theme import XL, XS, L, M, S, Theme
+from gui.widgets.scroll_area import ScrollArea
 
 Kind = Literal["", "info", "good", "warn", "bad"]
 
@@ -261,49 +261,6 @@ class Tile(QFrame):
         self.setAccessibleDescription(f"{value} {note}".strip())
 
 
-class Banner(QFrame):
-    """A line across a page that says something a person should know; hidden while there is nothing to say."""
-
-    def __init__(self, kind: Kind = "info", *, slim: bool = False) -> None:
-        """``slim``: title and text in one line, for what is no surprise."""
-        super().__init__()
-        self.setProperty("role", "banner")
-        self.setProperty("kind", kind)
-        self._icon = IconLabel("info", 20)
-        self._title = label("", "heading", wrap=not slim)
-        self._text = label("", "", wrap=True, selectable=True)
-        words = row(self._title, spacing=M) if slim else column(self._title, spacing=2)
-        words.addWidget(self._text, 1 if slim else 0)
-        self.tools = row()
-        outer = row(self._icon, spacing=M, margins=(M, XS, M, XS) if slim else (L, M, L, M))
-        outer.addLayout(words, 1)
-        outer.addLayout(self.tools)
-        if not slim:
-            outer.setAlignment(self._icon, Qt.AlignmentFlag.AlignTop)
-        self.setLayout(outer)
-        self.hide()
-
-    def say(self, title: str, text: str, kind: Kind = "info") -> None:
-        set_look(self, "kind", kind)
-        self._icon.set(
-            {"bad": "warning", "warn": "warning", "good": "check"}.get(kind, "info"),
-            kind if kind in {"bad", "warn", "good"} else "accent",
-        )
-        self._title.setText(title)
-        self._title.setVisible(bool(title))
-        self._text.setText(text)
-        self._text.setVisible(bool(text))
-        self.setAccessibleName(f"{title} {text}".strip())
-        self.show()
-
-    def clear(self) -> None:
-        self.hide()
-
-    def says(self, message: str) -> bool:
-        """Whether it is shown and its text contains ``message``."""
-        return not self.isHidden() and message in self._text.text()
-
-
 class EmptyState(QWidget):
     """What a page or a part of it shows when there is nothing yet: an icon, what is missing, what to do."""
 
@@ -370,11 +327,7 @@ class Page(QWidget):
             inside = _Inside()
             inside.setProperty("role", "page")
             inside.setLayout(self.body)
-            area = QScrollArea()
-            area.setWidgetResizable(True)
-            area.setFrameShape(QFrame.Shape.NoFrame)
-            area.setWidget(inside)
-            area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # what is inside has it; its Page Up and Down scroll, too
+            area = ScrollArea(inside, sideways=True)
             outer.addWidget(area, 1)
         else:
             outer.addLayout(self.body, 1)

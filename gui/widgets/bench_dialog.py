@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QDialog, QProgressBar, QStackedWidget, QWidget
+from PySide6.QtWidgets import QDialog, QStackedWidget, QWidget
 
 from gui.bench import median_error, right_pairs
 from gui.bridge import Bridge
 from gui.theme import L, M, S
-from gui.widgets.basics import Banner, EmptyState, button, column, label, row
+from gui.widgets.banner import Banner
+from gui.widgets.basics import EmptyState, button, column, label, row
 from gui.widgets.bench_table import BenchTable
 from gui.widgets.fields import spin_box
 from gui.widgets.formats import grouped
+from gui.widgets.progress_bar import ProgressBar
 from gui.widgets.units import percent
 
-STEPS: Final = 1000
 SECONDS_WIDTH: Final = 130
 BAR_WIDTH: Final = 320
 MOST_SECONDS: Final = 120
@@ -33,17 +34,14 @@ class BenchDialog(QDialog):
         super().__init__(parent)
         self._bridge = bridge
         self.setWindowTitle(self.tr("Compare strategies"))
-        self.resize(940, 560)
+        self.resize(1040, 560)
         self._table = BenchTable()
         self._seconds = spin_box(1, MOST_SECONDS, DEFAULT_SECONDS, self.tr("Seconds for each strategy"))
         self._seconds.setSuffix(self.tr(" s each"))
         self._start = button(self.tr("Start"), self.start, role="primary", icon="play")
         self._cancel = button(self.tr("Cancel"), bridge.bench.cancel, role="danger", icon="stop")
         self._doing = label("", "small")
-        self._bar = QProgressBar()
-        self._bar.setRange(0, STEPS)
-        self._bar.setTextVisible(False)
-        self._bar.setAccessibleName(self.tr("Progress of the comparison"))
+        self._bar = ProgressBar(self.tr("Progress of the comparison"), BAR_WIDTH)
         self._problem = Banner("warn")
         self._summary = label("", "", wrap=True)
         self._notes = label("", "small", wrap=True, selectable=True)
@@ -70,7 +68,6 @@ class BenchDialog(QDialog):
             wrap=True,
         )
         self._seconds.setFixedWidth(SECONDS_WIDTH)
-        self._bar.setFixedWidth(BAR_WIDTH)
         controls = row(self._seconds, self._start, self._cancel, self._bar, self._doing, None, spacing=M)
         empty = EmptyState(
             "compare", self.tr("Nothing compared yet"), self.tr("Press Start: strategies appear here as they are done.")
@@ -126,7 +123,7 @@ class BenchDialog(QDialog):
         return words
 
     def _progress(self, strategy: str, done: float) -> None:
-        self._bar.setValue(round(STEPS * done))
+        self._bar.show_share(done)
         self._doing.setText(self.tr("running {0}, {1}").format(strategy, percent(done)))
 
     def _show_take(self) -> None:

@@ -64,7 +64,7 @@ class BenchTableModel(TableModel):
         match role:
             case Qt.ItemDataRole.DisplayRole:
                 return self._text(line, column)
-            case Qt.ItemDataRole.TextAlignmentRole if self.columns[column].number:
+            case Qt.ItemDataRole.TextAlignmentRole if self.columns[column].number and line.row is not None:
                 return RIGHT
             case Qt.ItemDataRole.ToolTipRole:
                 return line.why or (self._text(line, column) if column in {STRATEGY, NODES} else None)
@@ -89,7 +89,7 @@ class BenchTableModel(TableModel):
         if column == STRATEGY:
             return self.tr("{0} · fastest").format(line.strategy) if line.strategy == self._fastest else line.strategy
         if row is None:
-            return line.why.partition("\n")[0] if column == NODES else units.DASH
+            return line.why.partition("\n")[0] if column == RATE else ""
         return {
             RATE: units.quantity(row.throughput),
             PREDICTED: units.quantity(row.predicted_throughput),
@@ -128,7 +128,16 @@ class BenchTable(QTableView):
         header.setSectionResizeMode(NODES, QHeaderView.ResizeMode.Stretch)
         self.selectionModel().currentRowChanged.connect(lambda _now, _before: self.chosen.emit(self.chosen_line()))
         self.compared.modelReset.connect(lambda: self.chosen.emit(None))
+        self.compared.modelReset.connect(self.clearSpans)
+        self.compared.dataChanged.connect(lambda *_cells: self._span_reasons())
         Theme.of().changed.connect(self.viewport().update)
+
+    def _span_reasons(self) -> None:
+        """Why a strategy was not run takes the place of all its figures."""
+        for at, line in enumerate(self.compared.lines):
+            columns = 1 if line.row is not None else NODES - RATE + 1
+            if self.columnSpan(at, RATE) != columns:
+                self.setSpan(at, RATE, 1, columns)
 
     def chosen_line(self) -> Line | None:
         row = self.currentIndex().row()

@@ -1,4 +1,4 @@
-"""Text that never takes more room than it was given: a label of so many lines, and a button that may become narrow."""
+"""Text that never takes more room than it was given: labels of so many lines or of shorter words, narrow buttons."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from math import ceil
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetricsF, QPainter, QPaintEvent, QTextLayout, QTextOption
 from PySide6.QtWidgets import QLabel, QPushButton, QSizePolicy, QStyle, QStyleOptionButton, QStylePainter
+
+from gui.widgets.basics import ElidedLabel
 
 
 class ClampedLabel(QLabel):
@@ -78,6 +80,24 @@ class ClampedLabel(QLabel):
         painter.end()
 
 
+class EitherLabel(ElidedLabel):
+    """One line; where it has no room, a shorter one in its place, and its tool tip says the longer."""
+
+    def __init__(self, role: str = "") -> None:
+        super().__init__(role)
+        self._short = ""
+
+    def set_either(self, text: str, short: str) -> None:
+        self._short = short
+        self.setText(text)
+
+    def _shown(self) -> str:
+        room = self.contentsRect().width()
+        if self.fontMetrics().horizontalAdvance(self.text()) <= room:
+            return self.text()
+        return self.fontMetrics().elidedText(self._short or self.text(), Qt.TextElideMode.ElideRight, room)
+
+
 def _wrapping() -> QTextOption:
     option = QTextOption()
     option.setWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
@@ -87,16 +107,15 @@ def _wrapping() -> QTextOption:
 class ElidedButton(QPushButton):
     """A push button that may be narrower than its text, which then ends in "…"."""
 
-    LEAST = 90
-    """Pixels."""
-
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", *, least: int = 90) -> None:
+        """``least``: pixels that it is not made narrower than."""
         super().__init__(text)
+        self._least = least
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
 
     def minimumSizeHint(self) -> QSize:
         hint = self.sizeHint()
-        return QSize(min(self.LEAST, hint.width()), hint.height())
+        return QSize(min(self._least, hint.width()), hint.height())
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         option = QStyleOptionButton()

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QGridLayout, QLabel, QProgressBar, QWidget
+from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
 
 from gui.theme import L, S
 from gui.widgets.basics import Dot, label
 from gui.widgets.node_budget import clear_layout
+from gui.widgets.progress_bar import ProgressBar
 from gui.widgets.units import nbytes
 
 if TYPE_CHECKING:
     from core.cluster.deployment import DeployProgress
-
-STEPS = 1000
 
 
 class DeployRows(QWidget):
@@ -31,17 +30,15 @@ class DeployRows(QWidget):
         self._grid.setVerticalSpacing(S)
         self._grid.setColumnStretch(3, 1)
         self.setLayout(self._grid)
-        self._rows: dict[str, tuple[QLabel, QProgressBar, QLabel]] = {}
+        self._rows: dict[str, tuple[QLabel, ProgressBar, QLabel]] = {}
 
     def begin(self, nodes: Sequence[tuple[str, str, QColor]]) -> None:
         """``nodes``: id, name, colour."""
         clear_layout(self._grid)
         self._rows = {}
         for place, (node_id, name, colour) in enumerate(nodes):
-            phase, bar, size = label(self.tr("waiting"), "caption"), QProgressBar(), label("", "caption")
-            bar.setRange(0, STEPS)
-            bar.setTextVisible(False)
-            bar.setAccessibleName(self.tr("Progress of {0}").format(name))
+            bar = ProgressBar(self.tr("Progress of {0}").format(name))
+            phase, size = label(self.tr("waiting"), "caption"), label("", "caption")
             size.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             size.setMinimumWidth(size.fontMetrics().horizontalAdvance("000.0 MiB of 000.0 MiB"))
             phase.setMinimumWidth(phase.fontMetrics().horizontalAdvance("comparing outputs "))
@@ -58,7 +55,7 @@ class DeployRows(QWidget):
         share = progress.sent_bytes / progress.total_bytes if progress.total_bytes else 1.0
         if progress.phase == "reserve":
             share = 0.0
-        bar.setValue(round(share * STEPS))
+        bar.show_share(share)
         if progress.total_bytes:
             size.setText(self.tr("{0} of {1}").format(nbytes(progress.sent_bytes), nbytes(progress.total_bytes)))
         elif progress.phase != "reserve":
@@ -68,7 +65,7 @@ class DeployRows(QWidget):
         """Every node reached ``phase``."""
         for words, bar, _ in self._rows.values():
             words.setText(self.phase_words(phase))
-            bar.setValue(STEPS)
+            bar.show_share(1.0)
 
     def phase_words(self, phase: str) -> str:
         match phase:

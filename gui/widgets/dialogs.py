@@ -45,7 +45,9 @@ class Question(QDialog):
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self.act: QPushButton = button("", self.accept, role="primary")
         self.act.setDefault(True)
-        buttons = row(None, button(self.tr("Cancel"), self.reject), self.act, spacing=S)
+        self._cancel = button(self.tr("Cancel"), self.reject)
+        self._last: QWidget | None = None
+        buttons = row(None, self._cancel, self.act, spacing=S)
         self.setLayout(column(self._heading, self._text, self.form, buttons, spacing=L, margins=(XL, XL, XL, L)))
 
     def say(self, title: str, text: str, act: str) -> None:
@@ -58,6 +60,12 @@ class Question(QDialog):
         """Add a line to the form."""
         field.setAccessibleName(name)
         self.form.addRow(name, field)
+        if self._last is None:
+            field.setFocus()
+        else:
+            QWidget.setTabOrder(self._last, field)
+        QWidget.setTabOrder(field, self._cancel)
+        self._last = field
         if isinstance(field, QLineEdit):
             field.textChanged.connect(lambda _text: self.act.setEnabled(self.is_complete()))
         self.act.setEnabled(self.is_complete())

@@ -25,6 +25,7 @@ from gui.widgets.division_edges import Edge, edge_at
 from gui.widgets.division_scene import Scene
 from gui.widgets.division_view import DivisionView, Drag
 from gui.widgets.node_ribbon import BY_NODE, Spot
+from gui.widgets.tips import stacked
 
 STEPS: Final = {
     Qt.Key.Key_Up: -1,
@@ -101,7 +102,7 @@ class DivisionRibbon(DivisionView):
             html = said.mark_tip(scene.marks[self._hover_mark], scene.model.layers, self._name)
         elif self._hover_edge is not None:
             self.setCursor(Qt.CursorShape.SplitVCursor)
-            html = f"{tips.edge_tip(self._hover_edge, self._percents, self._name)}<br>{tips.edge_hint()}"
+            html = stacked(tips.edge_tip(self._hover_edge, self._percents, self._name), tips.edge_hint())
         elif self._hover_layer >= 0:
             if len(self.nodes) > 1:
                 self.setCursor(Qt.CursorShape.OpenHandCursor)
@@ -112,6 +113,7 @@ class DivisionRibbon(DivisionView):
         scene = self._scene
         if event.button() != Qt.MouseButton.LeftButton or scene is None:
             return
+        self.touched.emit()
         place = event.position()
         mark, layer = scene.mark_at(place), scene.layer_at(place)
         edge = self._edge_under(place) if mark < 0 else None
@@ -286,10 +288,6 @@ class DivisionRibbon(DivisionView):
         self._described()
         self.update()
 
-    def focusOutEvent(self, event: QFocusEvent) -> None:
-        super().focusOutEvent(event)
-        self.update()
-
     def _select(self, layer: int) -> None:
         self._selected, self._edge = layer, -1
         self._described()
@@ -304,4 +302,4 @@ class DivisionRibbon(DivisionView):
             return ""
         lines = [tips.edge_tip(drag.edge, drag.now, self._name), self._sizes(drag), self._figure]
         lines += [f"<b>{escape(self._why_not(drag.starved))}</b>"] if drag.starved is not None else []
-        return "<br>".join(filter(None, lines))
+        return stacked(*lines)

@@ -17,18 +17,9 @@ from gui.theme import Theme
 from gui.widgets.division_model import KINDS, Box, Form, Lane, Mark, Run, boxes_of, marks_of, runs_of, shown_exchanges
 from gui.widgets.division_paint import MARK_SIZE, Colour, LanePainter, draw_mark
 from gui.widgets.division_words import Name
-from gui.widgets.ribbon_geometry import (
-    BAND_WIDTH,
-    FEW,
-    FINEST_CELL,
-    GAP_OF_MANY,
-    LANE_GAP,
-    MARGIN,
-    RADIUS,
-    Geometry,
-)
+from gui.widgets.ribbon_frame import FramePainter
+from gui.widgets.ribbon_geometry import RADIUS, SQUEEZE, Frame, Size, cell_edges, framed
 from gui.widgets.ribbon_model import RibbonModel
-from gui.widgets.ribbon_paint import RibbonPainter
 
 TRACK: Final = 16.0
 """Height of a row of marks."""
@@ -60,7 +51,7 @@ class Scene(Struct, frozen=True, eq=False):
     model: RibbonModel
     total: float | None
     """Seconds of the whole model, where the widths are times."""
-    geometry: Geometry
+    geometry: Frame
     parts: tuple[LaneParts, ...] = ()
     """Of each replica; nothing while the division is not known."""
     marks: tuple[Mark, ...] = ()
@@ -92,25 +83,15 @@ class Scene(Struct, frozen=True, eq=False):
         return self.model.layer_at(u) if 0 <= u <= 1 else -1
 
 
-class Size(Struct, frozen=True):
-    """How much room there is, in pixels."""
-
-    width: float
-    line: float
-    """Height of a line of text."""
-    room: float = 0.0
-    """Height of everything above the modules; 0: as high as is usual."""
-
-
 def scene_of(
     model: RibbonModel, total: float | None, division: Division | None, lanes: Sequence[Lane], size: Size
 ) -> Scene:
     """``lanes``: of ``division``, which is left out where it is of another model."""
     if division is None or len(division.layers) != len(model):
-        return Scene(model, total, arrange(size, (), 0, model))
+        return Scene(model, total, _frame(size, (), 0, model))
     exchanges = shown_exchanges(division)
     kinds = tuple(kind for kind in KINDS if any(one.kind == kind for one in exchanges))
-    g = arrange(size, lanes, len(kinds), model)
+    g = _frame(size, lanes, len(kinds), model)
     edges = g.left + model.edges * g.width
     parts = []
     for row, lane in enumerate(lanes):
@@ -121,48 +102,23 @@ def scene_of(
     return Scene(model, total, g, tuple(parts), marks_of(exchanges, edges), kinds, tuple(_layer_lines(g, edges)))
 
 
-def _layer_lines(g: Geometry, edges: np.ndarray) -> list[QLineF]:
-    """Between layers; where they are finer than the eye, several share a cell."""
-    lines, last = [], float(edges[0])
-    for edge in edges[1:-1].tolist():
-        if edge - last >= FINEST_CELL:
-            lines += [QLineF(edge, g.lane_top(row), edge, g.lane_top(row) + g.lane_height) for row in range(g.rows)]
-            last = edge
-    return lines
+def _layer_lines(g: Frame, edges: np.ndarray) -> list[QLineF]:
+    """Between layers, lane by lane for each."""
+    return [
+        QLineF(edge, g.lane_top(row), edge, g.lane_top(row) + g.lane_height)
+        for edge in cell_edges(edges.tolist())
+        for row in range(g.rows)
+    ]
 
 
-def arrange(size: Size, lanes: Sequence[Lane], tracks: int, model: RibbonModel | None) -> Geometry:
+def _frame(size: Size, lanes: Sequence[Lane], tracks: int, model: RibbonModel | None) -> Frame:
     """``tracks``: rows of marks above the lanes."""
-    line, inner = size.line, max(1.0, size.width - 2 * MARGIN)
-    bands = model.band_rows(int(inner / BAND_WIDTH)) if model else ()
     rows = max(1, len(lanes))
-    lanes_top = 2.0 + tracks * TRACK + (4 if tracks else 0)
     group = max((lane.widest_group for lane in lanes), default=1)
     wanted = max(LEAST_LANE if rows == 1 else 0.0, group * BAND)
-    gap = LANE_GAP if rows <= FEW else GAP_OF_MANY
-    lane_height = min(wanted, max(group * 6.0, LANES / rows))
-    if size.room:
-        lane_height = max(LEAST_BAND * group, (size.room - lanes_top - (rows - 1) * gap) / rows)
-    bands_top = lanes_top + rows * lane_height + (rows - 1) * gap + 4
-    band_height = line + 6
-    axis_top = bands_top + len(bands) * band_height + (4 if bands else 0)
-    return Geometry(
-        left=MARGIN,
-        width=inner,
-        pill_top=0.0,
-        pill_height=0.0,
-        profile_top=0.0,
-        lanes_top=lanes_top,
-        lane_height=lane_height,
-        cells=0.0,
-        rows=rows,
-        gap=gap,
-        bands_top=bands_top,
-        band_height=band_height,
-        bands=bands,
-        axis_top=axis_top,
-        height=axis_top + line + 6,
-    )
+    usual = min(wanted, max(group * LEAST_BAND, LANES / rows))
+    lanes_top = 2.0 + tracks * TRACK + (4 if tracks else 0)
+    return framed(size, model, rows, lanes_top, usual=usual, least=LEAST_BAND * group)
 
 
 def _tr(text: str) -> str:
@@ -187,13 +143,13 @@ class ScenePainter:
             self._captions(parts)
             self._links(parts)
         self._tracks()
-        frame = RibbonPainter(self._p, Theme.of().tokens, scene.geometry, scene.model)
+        frame = FramePainter(self._p, Theme.of().tokens, scene.geometry, scene.model)
         frame.bands()
         frame.axis(scene.total)
 
     def hovered(self, layer: int) -> None:
         """The layer under the mouse."""
-        RibbonPainter(self._p, Theme.of().tokens, self._scene.geometry, self._scene.model).highlight(layer)
+        FramePainter(self._p, Theme.of().tokens, self._scene.geometry, self._scene.model).highlight(layer)
 
     def selected(self, layer: int, *, focused: bool) -> None:
         g = self._scene.geometry
@@ -281,8 +237,9 @@ class ScenePainter:
             metrics = QFontMetricsF(self._p.font())
             name = self._name(node)
             full = name if run.pattern.form is Form.WHOLE else _tr("{0}  {1} %").format(name, round(share * 100))
-            text = next((words for words in (full, name) if metrics.horizontalAdvance(words) <= width), "")
-            if height >= room.height() and text:
+            short = metrics.elidedText(name, Qt.TextElideMode.ElideMiddle, width)
+            text = next((words for words in (full, name, short) if metrics.horizontalAdvance(words) <= width), "")
+            if height >= room.height() - SQUEEZE and text:
                 self._p.setPen(text_on(self._colour(node)))
                 place = QRectF(room.left() + 8, top, width, height)
                 self._p.drawText(place, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)

@@ -15,6 +15,7 @@ from gui.widgets import ribbon_words
 from gui.widgets.division_edges import Edge, Percents
 from gui.widgets.division_words import Name
 from gui.widgets.ribbon_model import RibbonModel
+from gui.widgets.tips import whole
 
 
 def _tr(text: str, number: int = -1) -> str:
@@ -34,7 +35,7 @@ def layer_tip(model: RibbonModel, division: Division | None, layer: int, *, time
 def edge_tip(edge: Edge, percents: Percents, name: Name) -> str:
     """Rich text: both nodes beside an edge with their shares."""
     shares = (f"{escape(name(node))} {percents[NodeId(node)]} %" for node in edge.nodes)
-    return f"<b><nobr>{' · '.join(shares)}</nobr></b>"
+    return whole(f"<b>{' · '.join(shares)}</b>")
 
 
 def edge_hint() -> str:

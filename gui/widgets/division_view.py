@@ -17,9 +17,10 @@ from gui.widgets import division_tips as tips
 from gui.widgets.division_edges import Edge, Percents, edge_lines, edge_point, edges_of, node_in, stretched
 from gui.widgets.division_model import Box, Form, Lane, Mark, lanes_of
 from gui.widgets.division_paint import Colour, draw_edge
-from gui.widgets.division_scene import Scene, ScenePainter, Size, scene_of
+from gui.widgets.division_scene import Scene, ScenePainter, scene_of
 from gui.widgets.division_words import Name
 from gui.widgets.node_ribbon import NodeRibbon
+from gui.widgets.ribbon_geometry import Size
 from gui.widgets.ribbon_model import RibbonModel
 
 
@@ -305,7 +306,7 @@ class DivisionView(NodeRibbon):
 
     def _paint_target(self, painter: QPainter, scene: Scene) -> None:
         """The bands of the node that the dragged one is over."""
-        shade = QColor(255, 255, 255, 100)
+        shade = QColor(255, 255, 255, 64)
         for parts in scene.parts if self._target else ():
             for box in parts.boxes:
                 if box.nodes == (self._target,):

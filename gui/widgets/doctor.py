@@ -8,12 +8,13 @@ from threading import Event
 from typing import TYPE_CHECKING, Final
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QVBoxLayout, QWidget
 
 from core.errors import ShardboardError
 from gui.bridge import Bridge
 from gui.theme import XL, L, M, S
 from gui.widgets.basics import IconLabel, button, column, label, row
+from gui.widgets.scroll_area import ScrollArea
 from gui.work import doctor
 
 if TYPE_CHECKING:
@@ -40,11 +41,7 @@ class DoctorDialog(QDialog):
         inside = QWidget()
         inside.setProperty("role", "page")
         inside.setLayout(column(self._list, None))
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inside)
+        area = ScrollArea(inside, self.tr("What was found"))
         self._again = button(self.tr("Check again"), self.examine)
         close = button(self.tr("Close"), self.accept, role="primary")
         close.setDefault(True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-from PySide6.QtWidgets import QProgressBar
+from typing import TYPE_CHECKING
 
 from gui.bridge import Bridge
-from gui.widgets.basics import Banner, button
+from gui.widgets.banner import Banner
+from gui.widgets.basics import button
+from gui.widgets.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from core.cluster.measuring import Outcome
-
-STEPS: Final = 1000
 
 
 class MeasureBanner(Banner):
@@ -25,11 +23,7 @@ class MeasureBanner(Banner):
         """(title, text) of what the last measurement left undone."""
         self._dismissed: dict[str, int] = {}
         """How much was said of each stale node when a person waved it off."""
-        self._bar = QProgressBar()
-        self._bar.setRange(0, STEPS)
-        self._bar.setTextVisible(False)
-        self._bar.setFixedWidth(160)
-        self._bar.setAccessibleName(self.tr("Progress of measuring"))
+        self._bar = ProgressBar(self.tr("Progress of measuring"), 160)
         self.cancel = button(self.tr("Cancel"), bridge.cancelMeasuring)
         self.again = button(self.tr("Measure again"), self._again, role="primary")
         self.dismiss = button(self.tr("Dismiss"), self._dismiss, role="flat")
@@ -42,7 +36,7 @@ class MeasureBanner(Banner):
         self._refresh()
 
     def _progress(self, share: float, words: str) -> None:
-        self._bar.setValue(round(STEPS * share))
+        self._bar.show_share(share)
         self._ended = None
         self._show_tools(going=True, stale=False)
         self.say(self.tr("Measuring nodes and links"), words[:1].upper() + words[1:], "info")

@@ -10,7 +10,8 @@ from PySide6.QtCore import Signal
 from core.cost.types import Prediction
 from core.plan.misses import lacking_words
 from gui.bridge import Bridge
-from gui.widgets.basics import Banner, button
+from gui.widgets.banner import Banner
+from gui.widgets.basics import button
 
 if TYPE_CHECKING:
     from core.plan.improving import Change

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
-from PySide6.QtCore import QMimeData, QPoint, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QDrag, QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
-    QApplication,
     QCheckBox,
     QGridLayout,
     QHBoxLayout,
@@ -23,11 +22,11 @@ from PySide6.QtWidgets import (
 
 from gui.shares import LEAST, WHOLE
 from gui.theme import XS, M, S, Theme
-from gui.widgets.basics import Dot, ElidedLabel, Kind, Pill, column, keep_icon, label, line, row
-from gui.widgets.clamped_label import ClampedLabel
+from gui.widgets.basics import ElidedLabel, Kind, Pill, column, keep_icon, label, line, row
+from gui.widgets.clamped_label import ClampedLabel, EitherLabel
 from gui.widgets.cycle_bar import Cycle, CycleBar, CycleLegend, MeasuredCycle
 from gui.widgets.fields import spin_box
-from gui.widgets.node_ribbon import NODE_MIME
+from gui.widgets.node_name import NodeName
 from gui.widgets.units import DASH
 
 BAR_WIDTH: Final = 136
@@ -36,7 +35,6 @@ ARROW: Final = QSize(30, 20)
 RUNS: Final = 2
 """The column of what a node runs, and of its share."""
 RUNS_WIDTH: Final = 76
-NAME_WIDTH: Final = 138
 LEAST_HEIGHT: Final = 42
 """Of a row, whatever it says, so that rows stay where they are."""
 SHARE_WIDTH: Final = 72
@@ -56,6 +54,8 @@ class NodeBudgetRow(Struct, frozen=True):
     share: int = -1
     """Per cent of its group's work, to be set; negative: the strategy gives no shares."""
     time: str = DASH
+    short_time: str = ""
+    """In its place where there is no room."""
     cycle: Cycle | None = None
     """How it spends the time of one micro-batch."""
     sends: str = DASH
@@ -106,41 +106,6 @@ class ShareBar(QWidget):
         painter.end()
 
 
-class NodeName(QWidget):
-    """Colour and name; can be dragged onto a stage of the ribbon."""
-
-    def __init__(self, node_id: str) -> None:
-        super().__init__()
-        self._id = node_id
-        self._pressed: QPoint | None = None
-        self.dot = Dot()
-        self.name = ElidedLabel()
-        self.note = ElidedLabel("small")
-        words = column(None, self.name, self.note, None, spacing=1)
-        both = row(self.dot, spacing=S)
-        both.addLayout(words, 1)
-        self.setLayout(both)
-        self.setMinimumWidth(NAME_WIDTH)
-        self.setCursor(Qt.CursorShape.OpenHandCursor)
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        self._pressed = event.position().toPoint() if event.button() == Qt.MouseButton.LeftButton else None
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._pressed is None:
-            return
-        if (event.position().toPoint() - self._pressed).manhattanLength() < QApplication.startDragDistance():
-            return
-        self._pressed = None
-        drag = QDrag(self)
-        data = QMimeData()
-        data.setData(NODE_MIME, self._id.encode())
-        drag.setMimeData(data)
-        drag.setPixmap(self.grab())
-        drag.setHotSpot(QPoint(10, self.height() // 2))
-        drag.exec(Qt.DropAction.MoveAction)
-
-
 class _Cells:
     """The widgets of one row of the grid."""
 
@@ -155,7 +120,7 @@ class _Cells:
         self.share.setSuffix(" %")
         self.share.setFixedWidth(SHARE_WIDTH)
         self.share.setToolTip(owner.tr("Part of the work of its group; the others share out what is left"))
-        self.time = ElidedLabel()
+        self.time = EitherLabel()
         self.cycle = CycleBar(owner.tr("Time of {0} for each micro-batch").format(node.name))
         self.sends = label(DASH)
         self.memory, self.memory_bar = ElidedLabel(), ShareBar()
@@ -190,7 +155,7 @@ class _Cells:
         )
 
     def _time_and_badge(self) -> QHBoxLayout:
-        both = row(spacing=S)
+        both = row(spacing=XS)
         both.addWidget(self.time, 1)
         both.addWidget(self.badge)
         self.badge.ensurePolished()
@@ -215,7 +180,7 @@ class _Cells:
         self.share.blockSignals(True)
         self.share.setValue(shown.share)
         self.share.blockSignals(False)
-        self.time.setText(shown.time)
+        self.time.set_either(shown.time, shown.short_time)
         self.cycle.show_cycle(shown.cycle, shown.colour, scale, measured.cycle if measured is not None else None)
         self.cycle.setVisible(shown.cycle is not None)
         self.sends.setText(shown.sends)

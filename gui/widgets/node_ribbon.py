@@ -20,6 +20,7 @@ from PySide6.QtGui import (
     QDragLeaveEvent,
     QDragMoveEvent,
     QDropEvent,
+    QFocusEvent,
     QFontMetricsF,
     QMouseEvent,
     QPainter,
@@ -29,6 +30,7 @@ from PySide6.QtWidgets import QApplication, QSizePolicy, QToolTip, QWidget
 
 from gui.colours import text_on
 from gui.theme import Theme
+from gui.widgets.tips import stacked, whole
 
 NODE_MIME = "application/x-shardboard-node"
 BELOW_MOUSE = QPoint(4, 12)
@@ -48,6 +50,8 @@ class Spot(Struct, frozen=True):
 class NodeRibbon(QWidget):
     """See the module's docstring. All methods run on the GUI thread."""
 
+    touched = Signal()
+    """The mouse is pressed on it: something may be dragged now."""
     layerPicked = Signal(int)
     refused = Signal(str)
     """Why an edit goes no further, in words."""
@@ -179,10 +183,11 @@ class NodeRibbon(QWidget):
     def _tell_carried(self) -> None:
         name = escape(self.look_of(self._carried)[0])
         if not self._target:
-            self.tell(self._told, self.tr("<b>{0}</b><br>Drop it on another node: they change places.").format(name))
+            hint = self.tr("Drop it on another node: they change places.")
+            self.tell(self._told, stacked(whole(f"<b>{name}</b>"), hint))
             return
-        head = f"<b><nobr>{name} ⇄ {escape(self.look_of(self._target)[0])}</nobr></b>"
-        self.tell(self._told, f"{head}<br>{self._figure}" if self._figure else head)
+        head = whole(f"<b>{name} ⇄ {escape(self.look_of(self._target)[0])}</b>")
+        self.tell(self._told, stacked(head, self._figure))
 
     def drop_node(self) -> bool:
         """The mouse was let go; whether a node was dragged."""
@@ -243,6 +248,10 @@ class NodeRibbon(QWidget):
         if target:
             event.acceptProposedAction()
             self.nodePut.emit(bytes(event.mimeData().data(NODE_MIME).data()).decode(), target)
+        self.update()
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        super().focusOutEvent(event)
         self.update()
 
     # ---------------------------------------------------------------- menu

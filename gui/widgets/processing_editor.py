@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDialog,
     QFileDialog,
     QFormLayout,
-    QFrame,
     QLineEdit,
-    QScrollArea,
     QWidget,
 )
 
@@ -28,9 +26,12 @@ from gui.theme import XL, L, M, S
 from gui.widgets.basics import Card, button, column, label, row, set_look
 from gui.widgets.fields import spin_box
 from gui.widgets.layer_list import shape_text
+from gui.widgets.scroll_area import ScrollArea
 
 MOST_PIXELS: Final = 8192
 MOST_CLASSES: Final = 100
+TITLE_BAR: Final = 60
+"""Pixels of the screen's height that the window's frame may take."""
 LAYOUTS: Final = ("", "NHWC", "NCHW")
 
 
@@ -73,7 +74,8 @@ class SizeField(QWidget):
         layout = row(spacing=S)
         for place, axis in enumerate((self.tr("height"), self.tr("width"))):
             spin = spin_box(0, MOST_PIXELS, size[place] if size else 0, f"{name}, {axis}")
-            spin.setSpecialValueText(nothing)
+            spin.setSpecialValueText(f"{nothing} {axis}")
+            spin.setPrefix(f"{axis} ")
             spin.valueChanged.connect(lambda _value: self.changed.emit())
             self._spins.append(spin)
             if place:
@@ -109,7 +111,7 @@ class InputForm(Card):
             )
         self._layout.setCurrentIndex(LAYOUTS.index(step.layout))
         self._size = SizeField(self.tr("Resize"), step.size, self.tr("own"))
-        self._crop = SizeField(self.tr("Crop the middle"), step.crop, self.tr("none"))
+        self._crop = SizeField(self.tr("Crop the middle"), step.crop, self.tr("whole"))
         self._scale = QLineEdit(number_text(step.scale))
         self._scale.setPlaceholderText("1/255")
         self._mean = QLineEdit(", ".join(number_text(v) for v in step.mean or ()))
@@ -316,11 +318,7 @@ class ProcessingEditor(QDialog):
         inside = QWidget()
         inside.setProperty("role", "page")
         inside.setLayout(parts)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inside)
+        area = ScrollArea(inside)
         buttons = row(spacing=S)
         buttons.addWidget(self._problem, 1)
         buttons.addWidget(button(self.tr("Cancel"), self.reject))
@@ -328,7 +326,8 @@ class ProcessingEditor(QDialog):
         outer = column(area, buttons, spacing=L, margins=(XL, XL, XL - S, L))
         outer.setStretch(0, 1)
         self.setLayout(outer)
-        self.resize(600, min(860, 220 + inside.sizeHint().height()))
+        room = self.screen().availableGeometry().height() - TITLE_BAR
+        self.resize(600, min(860, room, 220 + inside.sizeHint().height()))
 
     def processing(self) -> Processing:
         """What the fields say; tensors without a form keep their steps. Raises Problem."""

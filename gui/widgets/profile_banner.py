@@ -6,16 +6,16 @@ import os
 from typing import Final
 
 from PySide6.QtCore import QDateTime, QTimer
-from PySide6.QtWidgets import QProgressBar
 
 from core.cost.profile_marks import ProfileMark
 from gui.bridge import Bridge
-from gui.widgets.basics import Banner, button
+from gui.widgets.banner import Banner
+from gui.widgets.basics import button
+from gui.widgets.progress_bar import ProgressBar
 from gui.widgets.units import percent
 
 LONG_MS: Final = 1500
 """Timing that takes less is not worth a line."""
-STEPS: Final = 1000
 
 
 class ProfileBanner(Banner):
@@ -24,11 +24,7 @@ class ProfileBanner(Banner):
     def __init__(self, bridge: Bridge) -> None:
         super().__init__("info", slim=True)
         self._bridge = bridge
-        self._bar = QProgressBar()
-        self._bar.setRange(0, STEPS)
-        self._bar.setTextVisible(False)
-        self._bar.setFixedWidth(140)
-        self._bar.setAccessibleName(self.tr("Progress of timing the layers"))
+        self._bar = ProgressBar(self.tr("Progress of timing the layers"), 140)
         self.cancel = button(self.tr("Cancel"), bridge.cancelProfile)
         self.again = button(self.tr("Measure again"), bridge.measureProfile, role="primary")
         for tool in (self._bar, self.cancel, self.again):
@@ -43,7 +39,7 @@ class ProfileBanner(Banner):
         self._refresh()
 
     def _progress(self, share: float) -> None:
-        self._bar.setValue(round(STEPS * share))
+        self._bar.show_share(share)
         if self.isHidden() and not self._long.isActive():
             self._long.start()
 

@@ -57,6 +57,7 @@ class Ribbon(RibbonView):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         if event.button() != Qt.MouseButton.LeftButton or self._model is None:
             return
+        self.touched.emit()
         taken = self._cut_under(event.position())
         if taken >= 0:
             self._active, self._before_drag, self._on_layers = taken, self._cuts, False
@@ -269,10 +270,6 @@ class Ribbon(RibbonView):
                 self._on_layers = not self._cuts
             self._at = max(self._at, 0) if self._on_layers else self._at
         self._describe()
-        self.update()
-
-    def focusOutEvent(self, event: QFocusEvent) -> None:
-        super().focusOutEvent(event)
         self.update()
 
     # ---------------------------------------------------------------- words

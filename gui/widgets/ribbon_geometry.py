@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import floor, log10
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gui.widgets.ribbon_model import Band, RibbonModel
 
@@ -18,8 +18,10 @@ SHORT_ROOM = 112.0
 ROOM_OF_MANY = 244.0
 SHORT_ROOM_OF_MANY = 196.0
 ROOM_OF_ONE = 21.0
-"""Height of everything above the modules that few nodes need, that many may have at most, both also where the page is
-low, and that each takes."""
+"""Height of everything above the modules that few nodes need, that many have, both also where the page is low, and that
+each takes."""
+NAMED_LANE = 18.0
+"""Height of a lane, and of the gap below it, that has room for a name: very many nodes have that."""
 LANE_OF_MANY = 36.0
 CELLS = 24.0
 CELLS_OF_MANY = 11.0
@@ -30,23 +32,31 @@ FEW = 4
 """More lanes than this lie closer together."""
 PROFILE = 30.0
 RADIUS = 6.0
+SQUEEZE = 3.0
+"""Pixels that a line of text may lack: what letters leave free above and below."""
 BAND_WIDTH = 46.0
 """Pixels that a label of a module needs; bands are as fine as that allows."""
 
 
-class Geometry(Struct, frozen=True):
-    """Where everything is, in pixels of the widget."""
+class Size(Struct, frozen=True):
+    """How much room there is, in pixels."""
+
+    width: float
+    line: float
+    """Height of a line of text."""
+    room: float = 0.0
+    """Height of everything above the modules, whatever the plan; 0: as high as the plan needs."""
+
+
+class Frame(Struct, frozen=True):
+    """What every ribbon has: lanes, modules below them, and an axis of time; in pixels of the widget."""
 
     left: float
     width: float
-    pill_top: float
-    pill_height: float
-    profile_top: float
     lanes_top: float
     lane_height: float
-    cells: float
-    """Height of the strip of layers at the bottom of a lane."""
     rows: int
+    """Lanes."""
     gap: float
     """Between lanes."""
     bands_top: float
@@ -69,45 +79,72 @@ class Geometry(Struct, frozen=True):
         return self.lane_top(self.rows - 1) + self.lane_height
 
 
-def room_for(nodes: int, *, low: bool) -> float:
-    """Height of a ribbon above its modules: the same for every strategy, so that nothing moves between them."""
-    few, most = (SHORT_ROOM, SHORT_ROOM_OF_MANY) if low else (ROOM, ROOM_OF_MANY)
-    return max(few, min(most, few - ROOM_OF_ONE * FEW + ROOM_OF_ONE * nodes))
-
-
-def arrange(width: float, rows: int, model: RibbonModel | None, cut: bool, line: float, room: float = 0.0) -> Geometry:
-    """``line``: height of a line of text; ``cut``: leave room for the handles; ``room``: height of all above the
-    modules, 0: as high as is usual."""
-    inner = max(1.0, width - 2 * MARGIN)
+def framed(size: Size, model: RibbonModel | None, rows: int, lanes_top: float, *, usual: float, least: float) -> Frame:
+    """``usual``: height of a lane where no room is given; ``least``: of one in a room that is too small."""
+    inner = max(1.0, size.width - 2 * MARGIN)
     bands = model.band_rows(int(inner / BAND_WIDTH)) if model else ()
-    pill_height = line + 8
-    pill_top = 2.0
-    above = pill_height + 6 + PROFILE + 2
-    profile_top = pill_top + (pill_height + 6 if cut else 0)
-    lanes_top = pill_top + (above if cut or (rows == 1 and room) else 0)
     gap = LANE_GAP if rows <= FEW else GAP_OF_MANY
-    lane_height = LANE if rows == 1 else LANE_OF_MANY
-    if room:
-        lane_height = max(LEAST_LANE, (room - lanes_top - (rows - 1) * gap) / rows)
-    bands_top = lanes_top + rows * lane_height + (rows - 1) * gap + 4
-    band_height = line + 6
+    gaps = (rows - 1) * gap
+    lane_height = max(least, (size.room - lanes_top - gaps) / rows) if size.room else usual
+    bands_top = lanes_top + rows * lane_height + gaps + 4
+    band_height = size.line + 6
     axis_top = bands_top + len(bands) * band_height + (4 if bands else 0)
-    return Geometry(
+    return Frame(
         left=MARGIN,
         width=inner,
-        pill_top=pill_top,
-        pill_height=pill_height,
-        profile_top=profile_top,
         lanes_top=lanes_top,
         lane_height=lane_height,
-        cells=CELLS if lane_height >= LANE_OF_MANY + line else min(CELLS_OF_MANY, lane_height * 0.3),
         rows=rows,
         gap=gap,
         bands_top=bands_top,
         band_height=band_height,
         bands=bands,
         axis_top=axis_top,
-        height=axis_top + line + 6,
+        height=axis_top + size.line + 6,
+    )
+
+
+def cell_edges(edges: Sequence[float]) -> list[float]:
+    """Those between layers that get a line, of all of them in pixels; where they are finer than the eye, several
+    layers share a cell."""
+    kept, last = [], edges[0]
+    for edge in edges[1:-1]:
+        if edge - last >= FINEST_CELL:
+            kept.append(edge)
+            last = edge
+    return kept
+
+
+class Geometry(Frame, frozen=True):
+    """Where everything is on a ribbon of whole layers."""
+
+    pill_top: float
+    pill_height: float
+    profile_top: float
+    cells: float
+    """Height of the strip of layers at the bottom of a lane."""
+
+
+def room_for(nodes: int, *, low: bool) -> float:
+    """Height of a ribbon above its modules: the same for every strategy, so that nothing moves between them."""
+    few, many = (SHORT_ROOM, SHORT_ROOM_OF_MANY) if low else (ROOM, ROOM_OF_MANY)
+    return max(few, min(max(many, NAMED_LANE * nodes), few - ROOM_OF_ONE * FEW + ROOM_OF_ONE * nodes))
+
+
+def arrange(size: Size, rows: int, model: RibbonModel | None, *, cut: bool) -> Geometry:
+    """``rows``: lanes; ``cut``: leave room for the handles."""
+    line, pill_top = size.line, 2.0
+    pill_height = line + 8
+    above = pill_height + 6 + PROFILE + 2
+    lanes_top = pill_top + (above if cut or (rows == 1 and size.room) else 0)
+    frame = framed(size, model, rows, lanes_top, usual=LANE if rows == 1 else LANE_OF_MANY, least=LEAST_LANE)
+    tall = frame.lane_height >= LANE_OF_MANY + line
+    return Geometry(
+        **structs.asdict(frame),
+        pill_top=pill_top,
+        pill_height=pill_height,
+        profile_top=pill_top + (pill_height + 6 if cut else 0),
+        cells=CELLS if tall else min(CELLS_OF_MANY, frame.lane_height * 0.3),
     )
 
 

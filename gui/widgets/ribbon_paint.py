@@ -1,4 +1,4 @@
-"""How the ribbon is painted, apart from where its parts lie and what the mouse and the keys do with it."""
+"""How the ribbon of whole layers is painted; where its parts lie is in ``ribbon_geometry``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath, QPen, QPolygonF
 
 from gui.colours import Tokens, text_on
-from gui.widgets.formats import tick
-from gui.widgets.ribbon_geometry import FINEST_CELL, MARGIN, PROFILE, RADIUS, Geometry, nice_step, spread
-from gui.widgets.ribbon_model import Band, RibbonModel
-from gui.widgets.units import nbytes, seconds
+from gui.widgets.ribbon_frame import FramePainter
+from gui.widgets.ribbon_geometry import LANE_OF_MANY, MARGIN, PROFILE, RADIUS, SQUEEZE, Geometry, cell_edges, spread
+from gui.widgets.ribbon_model import RibbonModel
+from gui.widgets.units import nbytes
 
 
 class Segment(Struct, frozen=True):
@@ -29,19 +29,14 @@ class Segment(Struct, frozen=True):
     row: int
 
 
-class RibbonPainter:
-    """Paints one frame of the ribbon in the colours of a theme."""
+class RibbonPainter(FramePainter):
+    """Paints a ribbon of whole layers in the colours of a theme."""
+
+    _g: Geometry
 
     def __init__(self, painter: QPainter, tokens: Tokens, geometry: Geometry, model: RibbonModel) -> None:
-        self._p = painter
-        self._g = geometry
-        self._model = model
-        self._text = QColor(tokens.text)
-        self._muted = QColor(tokens.muted)
-        self._accent = QColor(tokens.accent)
-        self._bad = QColor(tokens.bad)
-        self._surface = QColor(tokens.surface)
-        self._metrics = QFontMetricsF(painter.font())
+        super().__init__(painter, tokens, geometry, model)
+        self._accent, self._bad, self._surface = QColor(tokens.accent), QColor(tokens.bad), QColor(tokens.surface)
 
     # ---------------------------------------------------------------- bytes that would cross
 
@@ -97,21 +92,16 @@ class RibbonPainter:
         """The layers, each a cell as wide as its time; where they are finer than the eye, several share a cell."""
         self._p.fillRect(strip, QColor(0, 0, 0, 26))
         edges = (self._g.left + self._model.edges[segment.first : segment.last + 1] * self._g.width).tolist()
-        lines, last = [], edges[0]
-        for edge in edges[1:-1]:
-            if edge - last >= FINEST_CELL:
-                lines.append(QLineF(edge, strip.top(), edge, strip.bottom()))
-                last = edge
         self._p.setPen(QPen(QColor(0, 0, 0, 84), 1))
-        self._p.drawLines(lines)
+        self._p.drawLines([QLineF(edge, strip.top(), edge, strip.bottom()) for edge in cell_edges(edges)])
 
     def _caption(self, segment: Segment, box: QRectF) -> None:
-        if box.width() < 24:
+        if self._upright(segment, box.adjusted(-10, 4, 10, -4)) or box.width() < 24:
             return
         p, line = self._p, self._metrics.height()
         if box.height() < line - 1:  # no room above the layers: over them
             box = QRectF(box.left(), box.top(), box.width(), box.height() + self._g.cells)
-        if box.height() < line - 3:
+        if box.height() < line - SQUEEZE:
             return
         plain, bold = p.font(), p.font()
         bold.setBold(True)
@@ -129,16 +119,27 @@ class RibbonPainter:
         if place.width() >= 24:
             fits = self._metrics.horizontalAdvance(segment.detail) <= place.width()
             detail = segment.detail if fits else segment.detail.partition(" · ")[0]
-            detail = self._metrics.elidedText(detail, Qt.TextElideMode.ElideRight, place.width())
-            p.drawText(place, Qt.AlignmentFlag.AlignLeft, detail)
+            if self._metrics.horizontalAdvance(detail) <= place.width():
+                p.drawText(place, Qt.AlignmentFlag.AlignLeft, detail)
 
-    def highlight(self, layer: int) -> None:
-        """The layer under the mouse."""
-        g, model = self._g, self._model
-        left, right = g.x(float(model.edges[layer])), g.x(float(model.edges[layer + 1]))
-        glow = QColor(255, 255, 255, 70)
-        for row in range(g.rows):
-            self._p.fillRect(QRectF(left, g.lane_top(row), max(1.0, right - left), g.lane_height), glow)
+    def _upright(self, segment: Segment, box: QRectF) -> bool:
+        """The name from the bottom to the top, where it has room so and not from left to right; whether it has."""
+        p, bold = self._p, self._p.font()
+        bold.setBold(True)
+        advance = QFontMetricsF(bold).horizontalAdvance(segment.name)
+        tall = box.height() > max(box.width(), 2 * LANE_OF_MANY)
+        if not tall or advance <= box.width() - 20 or box.width() < self._metrics.height() - SQUEEZE:
+            return False
+        p.save()
+        p.translate(box.center().x(), box.bottom())
+        p.rotate(-90)
+        p.setFont(bold)
+        p.setPen(text_on(segment.colour))
+        name = QFontMetricsF(bold).elidedText(segment.name, Qt.TextElideMode.ElideRight, box.height())
+        place = QRectF(0, -self._metrics.height() / 2, box.height(), self._metrics.height())
+        p.drawText(place, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, name)
+        p.restore()
+        return True
 
     def cursor(self, layer: int, row: int, *, focused: bool) -> None:
         """The layer that the keys are at."""
@@ -213,57 +214,3 @@ class RibbonPainter:
         p.drawRoundedRect(box.adjusted(1, 1, -1, -1), box.height() / 2 - 1, box.height() / 2 - 1)
         p.setPen(text_on(lit) if active else self._text)
         p.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
-
-    # ---------------------------------------------------------------- modules and time
-
-    def bands(self) -> None:
-        for row, bands in enumerate(self._g.bands):
-            short = row > 0 and not all(self._fits(band) for band in bands)
-            for band in bands:
-                self._band(band, row, short=short)
-
-    def _fits(self, band: Band) -> bool:
-        width = float(self._model.edges[band.last] - self._model.edges[band.first]) * self._g.width
-        return self._metrics.horizontalAdvance(band.label) <= width - 6
-
-    def _band(self, band: Band, row: int, *, short: bool) -> None:
-        """``short``: numbers alone, where a row has no room for whole names."""
-        g, p = self._g, self._p
-        left, right = (g.x(float(self._model.edges[e])) for e in (band.first, band.last))
-        top = g.bands_top + row * g.band_height
-        line = QColor(self._muted)
-        line.setAlphaF(0.55)
-        p.setPen(QPen(line, 1))
-        inset = 1.5 if right - left > 5 else 0.0
-        p.drawLine(QLineF(left + inset, top + 1, right - inset, top + 1))
-        room = right - left - 6
-        number = band.label.rsplit(".", 1)[-1]
-        text = number if number.isdigit() and (short or not self._fits(band)) else band.label
-        if self._metrics.horizontalAdvance(text) > room:
-            text = self._metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
-            if len(text) < 4 or number.isdigit():
-                return
-        p.setPen(self._muted if row else self._text)
-        p.drawText(QRectF(left, top + 3, right - left, g.band_height - 3), Qt.AlignmentFlag.AlignHCenter, text)
-
-    def axis(self, total_seconds: float | None) -> None:
-        """Ticks of time, where the widths are times."""
-        if not total_seconds:
-            return
-        g, p = self._g, self._p
-        done = np.concatenate(([0.0], np.cumsum(self._model.costs)))
-        scale = total_seconds / done[-1] if done[-1] > 0 else 0.0
-        step = nice_step(total_seconds, max(2, int(g.width / 90)))
-        p.setPen(self._muted)
-        end = seconds(total_seconds)
-        end_left = g.x(1) - self._metrics.horizontalAdvance(end)
-        for i in range(1, int(total_seconds / step) + 1):
-            x = g.x(float(np.interp(i * step, done * scale, self._model.edges)))
-            text = tick(i * step, step)
-            half = self._metrics.horizontalAdvance(text) / 2
-            if x + half > end_left - 10:
-                break
-            p.drawLine(QLineF(x, g.axis_top, x, g.axis_top + 3))
-            p.drawText(QPointF(x - half, g.axis_top + 4 + self._metrics.ascent()), text)
-        p.drawText(QPointF(g.x(0), g.axis_top + 4 + self._metrics.ascent()), "0")
-        p.drawText(QPointF(end_left, g.axis_top + 4 + self._metrics.ascent()), end)

@@ -13,9 +13,10 @@ from gui.pins import Kept
 from gui.theme import Theme
 from gui.widgets import ribbon_words as words
 from gui.widgets.node_ribbon import NodeRibbon
-from gui.widgets.ribbon_geometry import arrange
+from gui.widgets.ribbon_geometry import Size, arrange
 from gui.widgets.ribbon_model import Move, RibbonModel
 from gui.widgets.ribbon_paint import RibbonPainter, Segment
+from gui.widgets.tips import stacked
 from gui.widgets.units import nbytes
 
 GRAB = 7.0
@@ -55,7 +56,7 @@ class RibbonView(NodeRibbon):
         self._drawn: tuple[tuple[object, ...], QPixmap] | None = None
         """The backdrop, and what it was painted from."""
         self._room = 0.0
-        self._geometry = arrange(600, 1, None, False, 15)
+        self._geometry = arrange(Size(600, 15), 1, None, cut=False)
         self.setAccessibleName(self.tr("Model ribbon"))
 
     # ---------------------------------------------------------------- what is shown
@@ -157,8 +158,8 @@ class RibbonView(NodeRibbon):
 
     def _arrange(self) -> None:
         rows = 1 if self._pipeline else max(1, len(self._nodes))
-        line = float(self.fontMetrics().height())
-        self._geometry = arrange(self.width(), rows, self._model, self._pipeline, line, self._room)
+        size = Size(self.width(), float(self.fontMetrics().height()), self._room)
+        self._geometry = arrange(size, rows, self._model, cut=self._pipeline)
         self.setFixedHeight(round(self._geometry.height))
         self._describe()
         self.update()
@@ -270,7 +271,7 @@ class RibbonView(NodeRibbon):
         lines = [words.cut_words(self._model, index, self._cuts[index])]
         lines += [self._figure] if move is not None and self._figure else []
         lines += [f"<b>{self._why_not(move)}</b>"] if move is not None and move.refusal else []
-        return "<br>".join(lines)
+        return stacked(*lines)
 
     def _why_not(self, move: Move) -> str:
         assert self._model is not None

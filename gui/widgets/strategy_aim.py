@@ -6,13 +6,14 @@ from typing import Final
 
 from msgspec.structs import replace
 from PySide6.QtCore import QSettings, QSignalBlocker, Qt, Signal
-from PySide6.QtWidgets import QProgressBar, QWidget
+from PySide6.QtWidgets import QWidget
 
 from gui.aims import BOUNDED, KINDS, LATENCY, MEMORY, THROUGHPUT, Aim
 from gui.theme import M, S
 from gui.widgets.basics import Kind, button, label, row, set_look
 from gui.widgets.clamped_label import ClampedLabel
 from gui.widgets.fields import spin_box
+from gui.widgets.progress_bar import ProgressBar
 from gui.widgets.strategy_options import PatientComboBox
 
 MOST_MS: Final = 600_000
@@ -50,11 +51,7 @@ class AimBar(QWidget):
         self.automatic = button(tr("Automatic"), self.wanted.emit, icon="balance")
         self.automatic.setToolTip(tr("Find the best plan over all strategies, nodes and orders, and take it (Ctrl+B)"))
         self.automatic.setShortcut("Ctrl+B")
-        self.progress = QProgressBar()
-        self.progress.setFixedWidth(BAR_WIDTH)
-        self.progress.setTextVisible(False)
-        self.progress.setRange(0, 1000)
-        self.progress.setAccessibleName(tr("Search for the best plan"))
+        self.progress = ProgressBar(tr("Search for the best plan"), BAR_WIDTH)
         self.cancel = button(tr("Cancel"), self.stopped.emit, role="flat")
         self.words = ClampedLabel("small", 2)  # always as high, so that the cards stay where they are
         self.words.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
@@ -86,11 +83,11 @@ class AimBar(QWidget):
         self.progress.setVisible(busy)
         self.cancel.setVisible(busy)
         if not busy:
-            self.progress.setValue(0)
+            self.progress.show_share(0.0)
 
     def show_share(self, share: float) -> None:
         """Part of the search that is done."""
-        self.progress.setValue(round(share * self.progress.maximum()))
+        self.progress.show_share(share)
 
     def show_words(self, words: str, kind: Kind = "") -> None:
         """Why the plan is the best, or why there is none."""

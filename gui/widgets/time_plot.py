@@ -81,7 +81,8 @@ class TimePlot(Card):
         plot.setMouseEnabled(False, False)
         plot.hideButtons()
         plot.setFrameShape(plot.Shape.NoFrame)
-        plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        for part in (plot, plot.viewport()):
+            part.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         plot.setMinimumHeight(96)
         item = plot.getPlotItem()
         item.setContentsMargins(0, 8, 12, 0)

@@ -16,7 +16,8 @@ from gui.bridge import Bridge, Phase
 from gui.theme import L, M, S
 from gui.truth import Recalibrated
 from gui.widgets import units
-from gui.widgets.basics import Banner, Card, Dot, ElidedLabel, button, label, line, row, set_look
+from gui.widgets.banner import Banner
+from gui.widgets.basics import Card, Dot, ElidedLabel, button, label, line, row, set_look
 from gui.widgets.cycle_bar import MeasuredCycle
 from gui.widgets.node_budget import MeasuredRow, clear_layout
 
@@ -116,7 +117,7 @@ class TruthCard(Card):
     def _measure_again(self) -> None:
         last = self._bridge.truth.last
         if last is not None:
-            self._bridge.measureNodes(tuple(last.after))
+            self._bridge.measureNodes(tuple(last.after) or tuple(last.links))
 
     def _words(self, *, observed: bool) -> str:
         if not observed:
@@ -182,13 +183,16 @@ class TruthCard(Card):
         if done is not None and (model is None or done.model != model.sha256):
             done = None
         changed = done is not None and not done.correction.empty
-        for shown, tool in ((changed, self.undo), (changed, self.again), (bool(known) and not changed, self.forget)):
+        again = changed or (done is not None and bool(done.links))
+        for shown, tool in ((changed, self.undo), (again, self.again), (bool(known) and not changed, self.forget)):
             tool.setVisible(shown)
         if done is not None and changed:
             title = self.tr("Predictions for {0} follow this run now").format(done.model_name)
             self._done.say(title, self._changed_words(done.correction), "good")
         elif done is not None:
-            self._done.say(self.tr("Nothing was recalibrated"), self._unchanged_words(done.correction), "info")
+            self._done.say(
+                self.tr("Nothing was recalibrated"), self._unchanged_words(done), "warn" if done.links else "info"
+            )
         elif known and model is not None:
             when = QDateTime.fromSecsSinceEpoch(int(max(one.when for one in known.values())))
             title = self.tr("Predictions for {0} follow a run of {1}").format(
@@ -219,8 +223,13 @@ class TruthCard(Card):
         )
         return "; ".join(words) + "."
 
-    def _unchanged_words(self, found: Correction) -> str:
+    def _unchanged_words(self, done: Recalibrated) -> str:
+        changed = [
+            self.tr("{0} {1}.").format(self._bridge.name_of(node), "; ".join(reasons))
+            for node, reasons in done.links.items()
+        ]
         return {
+            "links": self.tr("{0} Once that is measured again, predictions follow it.").format(" ".join(changed)),
             "same": self.tr("The nodes compute, and the plan runs, as fast as predicted."),
             "idle": self.tr(
                 "The nodes had fewer micro-batches in flight than predicted: inputs came too slowly, were too few, or "
@@ -230,7 +239,7 @@ class TruthCard(Card):
                 "Neither other speeds nor other costs of messages bring the prediction nearer to this run. If it was "
                 "disturbed, run again; if not, measure nodes and links again."
             ),
-        }.get(found.reason, "")
+        }.get(done.correction.reason, "")
 
     def _known_words(self, known: Mapping[NodeId, Calibration]) -> str:
         words = [

@@ -71,7 +71,7 @@ def bridge(application: QApplication) -> Iterator[Bridge]:
 def wait_for(qtbot: QtBot) -> Callable[..., None]:
     """Keep the events going until a condition holds; the second argument is the longest wait in seconds."""
 
-    def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
         qtbot.waitUntil(lambda: bool(condition()), timeout=int(seconds * 1000))
 
     return wait

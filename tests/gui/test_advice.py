@@ -15,7 +15,7 @@ from core.cost.profile_marks import interrupted, marked
 from core.errors import Cancelled
 from core.plan.form import PlanRequest
 from gui.bridge import Bridge
-from gui.improvements import Improvements
+from gui.improvements import Improvements, about
 from gui.pages.partition import PartitionPage
 from gui.widgets.cycle_bar import PARTS, Cycle, CycleBar, MeasuredCycle, cycle_words
 from gui.widgets.profile_banner import ProfileBanner
@@ -36,14 +36,14 @@ def page(qtbot: QtBot, bridge: Bridge) -> PartitionPage:
 def test_the_best_change_is_a_button_that_can_be_undone(page: PartitionPage, bridge: Bridge, wait_for: Wait) -> None:
     nodes = tuple(report_nodes(bridge, "workshop", "fast-one"))
     bridge.openModel("digits-cnn")
-    wait_for(lambda: bridge.profile is not None and page._plans.layers, 40)
+    wait_for(lambda: bridge.profile is not None and page._plans.layers)
     last = len(page._plans.layers) - 1
     lopsided = PlanRequest("pipeline", nodes, 8, (last,))
     page.choose(lopsided)
     advice = page._advice
     assert advice.isVisibleTo(page)
     assert "workshop" in advice.words.text(), "it runs all but one layer"
-    wait_for(lambda: not advice.buttons[0].isHidden(), 30)
+    wait_for(lambda: not advice.buttons[0].isHidden())
     best = advice.buttons[0]
     assert "%" in best.text() or "times" in best.text()
     slow = bridge.prediction
@@ -52,7 +52,7 @@ def test_the_best_change_is_a_button_that_can_be_undone(page: PartitionPage, bri
     assert bridge.prediction is not None
     assert slow is not None
     assert bridge.prediction.throughput > slow.throughput
-    page._undo.undo()
+    page._choices.stack.undo()
     assert bridge.request is not None
     assert bridge.request.cuts == (last,)
 
@@ -62,13 +62,13 @@ def test_what_does_not_fit_is_deployed_only_by_who_insists(page: PartitionPage, 
     for node in (small, roomy):
         bridge._on_event(NodeChanged(node))
     bridge.openModel("digits-cnn")
-    wait_for(lambda: bridge.profile is not None and page._plans.layers, 40)
+    wait_for(lambda: bridge.profile is not None and page._plans.layers)
     page.choose(PlanRequest("replicate", (small.id, roomy.id), 8))
-    wait_for(lambda: page._improvements.found, 30)
+    wait_for(lambda: page._improvements.found)
     refused: list[str] = []
     bridge.errorRaised.connect(lambda title, _words, _hint: refused.append(title))
-    page._deploy.click()
-    banner = page._misses
+    page._deploying.button.click()
+    banner = page._deploying.misses
     assert not banner.isHidden()
     assert banner.says("small-board would need ")
     assert refused == [], "nothing was tried"
@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_deployed_only_by_who_insists(page: PartitionPage, 
     banner.anyway.click()
     assert banner.isHidden()
     assert refused == ["Nothing to deploy"], "there is no cluster here, which is told only now"
-    page._deploy.click()
+    page._deploying.button.click()
     banner.instead.click()
     assert banner.isHidden()
     assert bridge.request is not None
@@ -90,17 +90,17 @@ def test_what_is_asked_anew_cancels_and_drops_what_was_asked_before(
 ) -> None:
     nodes = tuple(report_nodes(bridge, "workshop", "fast-one"))
     bridge.openModel("digits-cnn")
-    wait_for(lambda: bridge.profile is not None and page._plans.layers, 40)
+    wait_for(lambda: bridge.profile is not None and page._plans.layers)
     page.choose(PlanRequest("pipeline", nodes, 8, (1,)))
     assert bridge.request is not None
     assert bridge.prediction is not None
-    asked = page._asked(bridge.request, bridge.prediction)
+    asked = about(bridge, page._plans, page._choices.state, page._chooser.aim_bar.aim, None)
     assert asked is not None
     improvements = Improvements(bridge.tasks, lambda: False, page)
     told: list[object] = []
     improvements.changed.connect(lambda: told.append(improvements.found))
     improvements.ask(asked)
-    wait_for(lambda: improvements._cancel is not None, 30)
+    wait_for(lambda: improvements._cancel is not None)
     first = improvements._cancel
     assert first is not None
     other = PlanRequest("pipeline", nodes, 8, (2,))
@@ -108,7 +108,7 @@ def test_what_is_asked_anew_cancels_and_drops_what_was_asked_before(
     assert prediction is not None
     improvements.ask(msgspec.structs.replace(asked, request=other, prediction=prediction))
     assert first.is_set(), "the first is told to give up"
-    wait_for(lambda: improvements.found is not None, 30)
+    wait_for(lambda: improvements.found is not None)
     assert len(told) == 1, "what the first found is dropped"
     improvements.ask(None)
     assert improvements.found is None
@@ -146,11 +146,11 @@ def test_a_bar_says_all_its_figures_and_its_parts_differ_without_colour(qtbot: Q
 
 
 def test_a_profile_broken_off_by_closing_the_panel_is_offered_again(
-    page: PartitionPage, bridge: Bridge, wait_for: Wait
+    qtbot: QtBot, page: PartitionPage, bridge: Bridge, wait_for: Wait
 ) -> None:
     report_nodes(bridge, "workshop")
     bridge.openModel("digits-mlp")
-    wait_for(lambda: bridge.profile is not None, 40)
+    wait_for(lambda: bridge.profile is not None)
     model = bridge.model
     assert model is not None
     with pytest.raises(Cancelled), marked(model, 8) as marker:
@@ -158,8 +158,11 @@ def test_a_profile_broken_off_by_closing_the_panel_is_offered_again(
     mark = msgspec.json.decode(marker._path.read_bytes())
     marker._path.write_bytes(msgspec.json.encode({**mark, "process": 2**22 - 3, "share": 0.4}))
 
-    bridge.openModel("digits-mlp")
-    wait_for(lambda: bridge.profile_mark is not None, 30)
+    with qtbot.waitSignal(bridge.modelOpened, timeout=60_000):
+        bridge.openModel("digits-mlp")
+    bridge._profile_if_unknown()  # as half a second after the plan was chosen, on a busy machine
+    assert not bridge.profiling, "it is not known yet that it was interrupted"
+    wait_for(lambda: bridge.profile_mark is not None)
     banner = page.findChild(ProfileBanner)
     assert banner is not None
     assert banner.isVisibleTo(page)
@@ -167,7 +170,7 @@ def test_a_profile_broken_off_by_closing_the_panel_is_offered_again(
     assert "40 %" in banner.accessibleName()
     assert bridge.profile is None, "a person decides"
     banner.again.click()
-    wait_for(lambda: bridge.profile is not None, 40)
+    wait_for(lambda: bridge.profile is not None)
     assert banner.isHidden()
     assert interrupted(model, 8) is None
 
@@ -175,7 +178,7 @@ def test_a_profile_broken_off_by_closing_the_panel_is_offered_again(
 def test_timing_can_be_cancelled_and_measured_again(page: PartitionPage, bridge: Bridge, wait_for: Wait) -> None:
     report_nodes(bridge, "workshop")
     bridge.openModel("digits-cnn")
-    wait_for(lambda: bridge.profiling, 30)
+    wait_for(lambda: bridge.profiling)
     bridge.cancelProfile()
     banner = page.findChild(ProfileBanner)
     assert banner is not None
@@ -184,5 +187,5 @@ def test_timing_can_be_cancelled_and_measured_again(page: PartitionPage, bridge:
     assert bridge.profile_mark is not None
     assert bridge.profile_mark.process == os.getpid()
     banner.again.click()
-    wait_for(lambda: bridge.profile is not None, 40)
+    wait_for(lambda: bridge.profile is not None)
     assert banner.isHidden()

@@ -46,7 +46,7 @@ def opened(page: PartitionPage, bridge: Bridge, wait_for: Wait) -> Callable[...,
 
 
 def settle(page: PartitionPage, wait_for: Wait) -> None:
-    wait_for(lambda: not page._bridge.outlines.busy and not page._plans.working, 40)
+    wait_for(lambda: not page._bridge.outlines.busy and not page._plans.working)
 
 
 def names(page: PartitionPage, strategy: str) -> list[str]:
@@ -81,7 +81,7 @@ def test_a_strategy_that_the_model_cannot_take_says_why_and_is_disabled(opened: 
     assert reason in card.toolTip()
     assert not card.picture.boxes()
     card.click()
-    assert page._state.strategy != SPATIAL
+    assert page._choices.state.strategy != SPATIAL
     assert page._cards[TENSOR].isEnabled()
     assert page._cards[TENSOR].picture.boxes()
 
@@ -93,18 +93,18 @@ def test_too_many_nodes_for_what_is_forced_can_be_taken_back(
     page = opened("rnn", 2)
     page._cards[TENSOR].click()
     settle(page, wait_for)
-    assert page._deploy.isEnabled()
+    assert page._deploying.button.isEnabled()
     page._options.tensorAxisChosen.emit("rows")
     settle(page, wait_for)
     forced = page._plans.problems[TENSOR]
-    assert page._deploy.isEnabled() == (not forced)
+    assert page._deploying.button.isEnabled() == (not forced)
     assert page._cards[TENSOR].isEnabled()
     page._cards[SINGLE].click()
     assert page._cards[TENSOR].isEnabled(), "the axis can still be changed"
     page._cards[TENSOR].click()
     page._options.tensorAxisChosen.emit("")
     settle(page, wait_for)
-    assert page._deploy.isEnabled()
+    assert page._deploying.button.isEnabled()
 
 
 def test_too_few_nodes_are_said_on_the_card(opened: Callable[..., PartitionPage], bridge: Bridge) -> None:
@@ -196,7 +196,7 @@ def test_the_axis_can_be_forced_and_undone(
     assert "rows" in kinds
     assert "columns" not in kinds
     assert Form.TERMS in page._division.ribbon.forms
-    page._undo.undo()
+    page._choices.stack.undo()
     assert bridge.request.tensor_axis is None
     assert box.currentData() == ""
 
@@ -209,7 +209,7 @@ def test_shares_add_up_and_are_planned(opened: Callable[..., PartitionPage], bri
     before = [page._budget.cells(node).share.value() for node in ids]
     assert sum(before) == 100
     assert before == [36, 50, 14], "by speed: 1.0, 1.4 and 0.4"
-    assert page._by_speed.isHidden()
+    assert page._nodes.by_speed.isHidden()
     page._budget.cells(ids[2]).share.setValue(50)
     after = [page._budget.cells(node).share.value() for node in ids]
     assert after[2] == 50
@@ -221,11 +221,11 @@ def test_shares_add_up_and_are_planned(opened: Callable[..., PartitionPage], bri
     assert division is not None, page._plans.problems[TENSOR]
     widest = max((d for d in division.layers if d.kind == "columns"), key=lambda d: max(p.share for p in d.parts))
     assert max(widest.parts, key=lambda part: part.share).node == ids[2]
-    page._undo.undo()
+    page._choices.stack.undo()
     assert bridge.request.shares is None
-    page._undo.redo()
-    assert not page._by_speed.isHidden()
-    page._by_speed.click()
+    page._choices.stack.redo()
+    assert not page._nodes.by_speed.isHidden()
+    page._nodes.by_speed.click()
     assert [page._budget.cells(node).share.value() for node in ids] == before
 
 
@@ -254,9 +254,9 @@ def test_a_nesting_is_chosen_or_written(
     assert "There is no strategy 'tensr'" in words[0]
     assert words[2].index("^") == words[1].index("tensr")
     assert "Did you mean tensor?" in words[-1]
-    assert not page._deploy.isEnabled()
+    assert not page._deploying.button.isEnabled()
     assert page._cards[HYBRID].isEnabled()
-    page._undo.undo()
+    page._choices.stack.undo()
     assert page._options.problem.isHidden()
     assert bridge.request.strategy == "pipeline(2) > tensor(2)"
     assert text.text() == "pipeline(2) > tensor(2)"
@@ -273,7 +273,7 @@ def test_the_newest_question_wins(opened: Callable[..., PartitionPage], bridge: 
     asked = [msgspec.structs.replace(request, shares=(share / 100, 1 - share / 100)) for share in range(20, 60)]
     for one in asked:
         assert bridge.work_out("test", one) is None
-    wait_for(lambda: not bridge.outlines.busy, 30)
+    wait_for(lambda: not bridge.outlines.busy)
     assert bridge.work_out("test", asked[-1]) is not None
     assert len(bridge.outlines._found) - before < len(asked) / 4  # the cards of the page may ask too
     assert len(bridge.outlines._found) <= KEPT

@@ -118,7 +118,7 @@ def test_many_steps_of_a_node_are_told_briefly(application: QApplication) -> Non
     assert shards_words(shards("layers 1-4", "layers 5-9")) == "layers 1-4, layers 5-9"
     assert shards_words(shards("whole model", "whole model")) == "whole model"
     assert shards_words(shards("layers 1-4", "layer 5", "layers 6-8", "exchange")) == "layers 1-4 and 3 more steps"
-    loads = [ShardLoad(ShardId(i), "", 0.1, rate, 5) for i, rate in enumerate((100.0, 98.0, 101.0))]
+    loads = [ShardLoad(ShardId(i), "", 0.1, rate, 5, 5, 0.1, 0, 0) for i, rate in enumerate((100.0, 98.0, 101.0))]
     assert items_per_s(loads) == 101.0, "every item goes through all steps"
     assert items_per_s([]) == 0.0
 

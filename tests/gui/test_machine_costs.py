@@ -48,13 +48,13 @@ def test_nothing_is_measured_beside_a_job_and_a_person_can_give_it_up(bridge: Br
     bridge._set_phase(Phase.RUNNING)
     bridge.start()
     costs = bridge.costs
-    wait_for(costs._look.isActive, 20)
+    wait_for(costs._look.isActive)
     assert not costs.settled
     for _ in range(2 * QUIET_LOOKS):
         costs._go_on()
     assert not costs.busy, "a job runs"
     bridge._set_phase(Phase.IDLE)
-    wait_for(lambda: costs.busy, 20)
+    wait_for(lambda: costs.busy)
     told: list[str] = []
     bridge.activityChanged.connect(lambda words, _share: told.append(words))
     cancel = costs._cancel
@@ -64,7 +64,7 @@ def test_nothing_is_measured_beside_a_job_and_a_person_can_give_it_up(bridge: Br
     assert not costs.busy
     assert told[-1] == ""
     bridge._set_phase(Phase.IDLE)
-    wait_for(lambda: costs.busy, 20)  # it is begun again
+    wait_for(lambda: costs.busy)  # it is begun again
     costs.give_up()
     assert costs.settled
     assert not costs.busy

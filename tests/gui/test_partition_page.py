@@ -153,23 +153,23 @@ def test_a_dragged_cut_changes_predictions_at_once_and_the_plan_at_the_end(
     qtbot.mouseRelease(ribbon, Qt.MouseButton.LeftButton, pos=target)
     assert bridge.request is not None
     assert bridge.request.cuts == ribbon.cuts
-    ready._undo.undo()
+    ready._choices.stack.undo()
     assert bridge.request == request
     assert ribbon.cuts == before
-    ready._undo.redo()
+    ready._choices.stack.redo()
     assert ribbon.cuts != before
 
 
 def test_steps_by_key_are_one_step_of_undo(qtbot: QtBot, ready: PartitionPage) -> None:
     before = ready._ribbon.cuts
-    count = ready._undo.count()
+    count = ready._choices.stack.count()
     ready._ribbon.setFocus()
     ready._ribbon._active = 0
     for _ in range(2):
         qtbot.keyClick(ready._ribbon, Qt.Key.Key_Left)
     assert ready._ribbon.cuts[0] == max(1, before[0] - 2)
-    assert ready._undo.count() == count + 1
-    ready._undo.undo()
+    assert ready._choices.stack.count() == count + 1
+    ready._choices.stack.undo()
     assert ready._ribbon.cuts == before
 
 
@@ -188,7 +188,7 @@ def test_a_node_taken_out_leaves_two_stages(qtbot: QtBot, ready: PartitionPage, 
     assert fast not in bridge.request.nodes
     wait_for(lambda: len(ready._ribbon.cuts) == 1)
     assert not ready._budget.cells(fast).use.isChecked()
-    ready._undo.undo()
+    ready._choices.stack.undo()
     wait_for(lambda: len(ready._ribbon.cuts) == 2)
 
 

@@ -30,7 +30,7 @@ def ready(qtbot: QtBot, bridge: Bridge, wait_for: Wait) -> PartitionPage:
     report_nodes(bridge, "workshop", "fast-one", "small-board")
     bridge.openModel("digits-cnn")
     wait_for(lambda: bridge.profile is not None and page._plans.profile() is not None, 60)
-    wait_for(lambda: not bridge.outlines.busy and not page._plans.working, 40)
+    wait_for(lambda: not bridge.outlines.busy and not page._plans.working)
     return page
 
 
@@ -56,7 +56,7 @@ def test_nothing_moves_when_another_card_is_chosen_and_ribbon_and_nodes_are_seen
         places = {}
         for strategy in STRATEGIES[:-1]:
             ready._cards[strategy].click()
-            wait_for(lambda: not ready._plans.working, 40)
+            wait_for(lambda: not ready._plans.working)
             lay_out(ready)
             ribbon = ready._ribbon if ready._ribbon.isVisible() else ready._division.ribbon
             rows = [ready._budget.cells(node).use for node in ready._budget._cells]
@@ -103,7 +103,7 @@ def test_the_tab_key_follows_the_eye_to_everything(
     pipeline.setFocus()
     qtbot.keyClick(pipeline, Qt.Key.Key_Left)
     assert not pipeline.isChecked(), "the arrow keys choose another card"
-    assert ready._undo.undoText() == "choose a strategy"
+    assert ready._choices.stack.undoText() == "choose a strategy"
 
 
 def test_words_without_room_end_in_dots_and_are_told_by_the_tool_tip(qtbot: QtBot) -> None:
@@ -125,7 +125,7 @@ def test_a_refusal_takes_the_place_of_what_the_plan_comes_to(ready: PartitionPag
     for strategy, usual in ((PIPELINE, card.words), (TENSOR, card.division.totals)):
         ready._cards[strategy].click()
         assert card._said.currentWidget() is usual
-        ready._refuse("No further.")
+        ready._layers.refuse("No further.")
         assert card._said.currentWidget() is card.refusal
-        ready._edit(ready._state.with_micro_batch(ready._state.micro_batch + 1), "more items")
+        ready._choices.edit(ready._choices.state.with_micro_batch(ready._choices.state.micro_batch + 1), "more items")
         assert card._said.currentWidget() is usual

@@ -25,8 +25,8 @@ def page(qtbot: QtBot, bridge: Bridge, wait_for: Wait) -> PartitionPage:
     """Two nodes and a timed model, on Pipeline."""
     made = PartitionPage(bridge)
     qtbot.addWidget(made)
-    assert not made._load.isEnabled()
-    assert not made._save.isEnabled()
+    assert not made._files.load.isEnabled()
+    assert not made._files.save.isEnabled()
     report_nodes(bridge, "workshop", "fast-one")
     bridge.openModel("digits-cnn")
     wait_for(lambda: bridge.profile is not None and made._plans.profile() is not None, 60)
@@ -38,8 +38,8 @@ def page(qtbot: QtBot, bridge: Bridge, wait_for: Wait) -> PartitionPage:
 def save(page: PartitionPage, path: Path, wait_for: Wait) -> PlanRequest:
     request = page._plans.asked[PIPELINE]
     assert request is not None
-    page._files.save(path, request, page._plans.predictions[PIPELINE])
-    wait_for(lambda: page._told.accessibleName().startswith("Plan saved"))
+    page._files.files.save(path, request, page._plans.predictions[PIPELINE])
+    wait_for(lambda: page._files.told.accessibleName().startswith("Plan saved"))
     return request
 
 
@@ -64,10 +64,10 @@ def test_a_saved_plan_comes_back_as_one_edit(
     page._budget.cells(node_of("fast-one").id).use.click()
     assert bridge.request is not None
     assert len(bridge.request.nodes) == 1
-    page._files.load(tmp_path / "mine.json", page._usable_nodes())
+    page._files.files.load(tmp_path / "mine.json", page._files.usable_nodes())
     wait_for(lambda: bridge.request == saved)
-    assert page._told.accessibleName() == "Plan mine.json loaded"
-    page._undo.undo()
+    assert page._files.told.accessibleName() == "Plan mine.json loaded"
+    page._choices.stack.undo()
     assert bridge.request.strategy == REPLICATE
 
 
@@ -94,10 +94,10 @@ def test_what_cannot_be_loaded_is_said_in_words_and_changes_nothing(
     for name, (data, words) in bad.items():
         (tmp_path / name).write_bytes(data)
         drop(page, tmp_path / name)
-        wait_for(lambda words=words: page._told.says(words))
-        assert page._told.accessibleName().startswith("The plan was not loaded")
-    page._files.load(tmp_path / "missing.json", page._usable_nodes())
-    wait_for(lambda: page._told.says("cannot be read"))
-    page._files.save(tmp_path / "no" / "folder.json", request, None)
-    wait_for(lambda: page._told.says("cannot be written"))
+        wait_for(lambda words=words: page._files.told.says(words))
+        assert page._files.told.accessibleName().startswith("The plan was not loaded")
+    page._files.files.load(tmp_path / "missing.json", page._files.usable_nodes())
+    wait_for(lambda: page._files.told.says("cannot be read"))
+    page._files.files.save(tmp_path / "no" / "folder.json", request, None)
+    wait_for(lambda: page._files.told.says("cannot be written"))
     assert bridge.request == request

@@ -278,13 +278,13 @@ def test_from_partition_to_results(qtbot: QtBot, bridge: Bridge, wait_for: Wait,
     wait_for(lambda: bridge.request is not None and bridge.request.cuts)
     asked = bridge.request
     bridge.deploy()
-    wait_for(partition._deploying.isVisible)
+    wait_for(partition._deploying.progress.isVisible)
     wait_for(lambda: bridge.phase is Phase.DEPLOYED, 60)
     assert bridge.deployment is not None
     assert bridge.deployment.plan.request == asked
-    wait_for(partition._good.isVisible)
-    assert "Verified" in partition._good._text.text()
-    assert not partition._deploy.isEnabled()
+    wait_for(partition._deploying.good.isVisible)
+    assert "Verified" in partition._deploying.good._text.text()
+    assert not partition._deploying.button.isEnabled()
 
     window.show_page("run")
     assert run._stack.currentIndex() == READY
@@ -312,7 +312,7 @@ def test_from_partition_to_results(qtbot: QtBot, bridge: Bridge, wait_for: Wait,
     assert "top 2" in run._processing.text()
     assert not run._processing_note.isHidden()
     assert not run._run.isEnabled()
-    assert partition._deploy.isEnabled()
-    assert partition._deploy.text() == "Deploy changes"
+    assert partition._deploying.button.isEnabled()
+    assert partition._deploying.button.text() == "Deploy changes"
     bridge.release()
     wait_for(lambda: bridge.phase is Phase.IDLE and len(bridge.ready_nodes()) == 2)

@@ -156,7 +156,7 @@ def test_any_plan_of_the_scatter_can_be_taken_and_undone(qtbot: QtBot, ready: Pa
     assert {one.request for one in found.candidates} <= set(requests)
     assert requests[plot._best] == found.request
     assert {request for request in ready._plans.asked.values() if request is not None} <= set(requests)
-    chosen = ready._plans.predictions[ready._state.strategy]
+    chosen = ready._plans.predictions[ready._choices.state.strategy]
     assert chosen is not None
     assert plot.chosen == (chosen.latency_s, chosen.throughput)
     index = next(i for i, s in enumerate(plot.spots) if s.request.strategy == PIPELINE and len(s.request.nodes) == 2)
@@ -165,8 +165,8 @@ def test_any_plan_of_the_scatter_can_be_taken_and_undone(qtbot: QtBot, ready: Pa
     assert bridge.request == spot.request
     assert ready._cards[PIPELINE].isChecked()
     assert plot.chosen == (spot.latency_s, spot.throughput)
-    assert ready._undo.undoText() == "choose a plan"
-    ready._undo.undo()
+    assert ready._choices.stack.undoText() == "choose a plan"
+    ready._choices.stack.undo()
     assert bridge.request == before
     ready.grab()
     plot.setFocus()
@@ -197,8 +197,8 @@ def test_automatic_takes_the_best_plan_and_says_why_unless_somebody_goes_on_by_h
     assert (bridge.request.strategy, bridge.request.nodes) == (best.request.strategy, best.request.nodes)
     assert bar.words.text() == best.words
     assert bar.cancel.isHidden()
-    while ready._undo.canUndo():
-        ready._undo.undo()
+    while ready._choices.stack.canUndo():
+        ready._choices.stack.undo()
     assert bridge.request == before
 
     aim_for(ready, MEMORY)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from pytestqt.qtbot import QtBot
 
 from core.cost.types import Prediction
 from core.plan.form import NodeId, PlanRequest
+from gui import right_of_way
 from gui.bridge import Bridge, Phase
 from gui.pages.partition import PartitionPage
 from gui.partition_state import PIPELINE, REPLICATE, STRATEGIES, TENSOR
-from gui.right_of_way import Cancel, RightOfWay
+from gui.right_of_way import REST_SECONDS, Cancel, RightOfWay
 from tests.gui.pages import report_nodes
 
 Wait = Callable[..., None]
@@ -84,7 +86,7 @@ def test_nothing_is_timed_while_a_job_runs_but_what_is_kept_is_found(opened: Bri
     bridge._set_phase(Phase.RUNNING)
     bridge.have_timed("chosen", pipeline(bridge, 4), urgent=True)
     timings._start()
-    wait_for(lambda: timings._looked_up, 20)
+    wait_for(lambda: timings._looked_up)
     assert timings.busy, "nothing was kept, and nothing is timed"
     bridge._set_phase(Phase.DEPLOYED)
     wait_for(lambda: not timings.busy)
@@ -125,7 +127,7 @@ def test_cards_say_whether_their_figures_were_timed(qtbot: QtBot, bridge: Bridge
         return told is not None and told.timed
 
     wait_for(lambda: timed(REPLICATE), 60)
-    assert page._state.strategy == REPLICATE
+    assert page._choices.state.strategy == REPLICATE
     assert "Timed" in cards[REPLICATE].toolTip()
     wait_for(lambda: all(timed(name) or plans.predictions[name] is None for name in STRATEGIES), 60)
     assert timed(TENSOR)
@@ -157,7 +159,7 @@ def test_background_work_waits_while_something_has_the_right_of_way() -> None:
     thread.start()
     assert not looked.wait(0.3)
     way.give("job")
-    assert looked.wait(10)
+    assert looked.wait(60)
     thread.join()
     assert answers == [False]
 
@@ -172,10 +174,15 @@ def test_cancelled_or_ended_nobody_waits() -> None:
     assert not Cancel(way).is_set()
 
 
-def test_the_hand_has_the_right_of_way_until_it_rests() -> None:
-    way = RightOfWay()
+def test_the_hand_has_the_right_of_way_until_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    way, now = RightOfWay(), [100.0]
+    with monkeypatch.context() as patch:
+        patch.setattr(right_of_way, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        way.hand_moves()
+        assert way.free_in == pytest.approx(REST_SECONDS)
+        now[0] += REST_SECONDS
+        assert way.free_in <= 0
     way.hand_moves()
-    assert 0 < way.free_in <= 0.25
     assert not Cancel(way).is_set(), "it returned when the hand had rested"
     assert way.free_in <= 0
 
@@ -211,7 +218,7 @@ def test_no_plan_is_proposed_for_a_node_that_a_person_took_out(qtbot: QtBot, bri
     bridge.openModel("digits-cnn")
     wait_for(lambda: bridge.profile is not None and page._plans.profile() is not None, 60)
     search = page._chooser.candidates
-    page._toggle(ids[1])
+    page._fields.toggle(ids[1])
     wait_for(lambda: search.answer is not None, 60)
     assert search.answer is not None
     assert search.answer.choice is not None
@@ -219,7 +226,7 @@ def test_no_plan_is_proposed_for_a_node_that_a_person_took_out(qtbot: QtBot, bri
     page._chooser.automatic()
     assert page._bridge.request is not None
     assert ids[1] not in page._bridge.request.nodes
-    page._toggle(ids[1])
+    page._fields.toggle(ids[1])
     wait_for(lambda: search.answer is not None, 60)
     assert any(ids[1] in one.request.nodes for one in search.answer.choice.candidates)
     page.choose(PlanRequest(REPLICATE, (NodeId(ids[0]),), bridge.micro_batch() or 1))

@@ -25,7 +25,7 @@ def start(window: MainWindow, wait_for: Wait) -> None:
     bridge = window.bridge
     bridge.start(local=2, measure=False)
     bridge.openModel("digits-mlp")
-    wait_for(lambda: len(bridge.speeds) == 2 and bridge.profile is not None, 40)
+    wait_for(lambda: len(bridge.speeds) == 2 and bridge.profile is not None)
 
 
 def test_a_run_is_shown_beside_its_prediction_and_recalibrates_it(
@@ -36,14 +36,16 @@ def test_a_run_is_shown_beside_its_prediction_and_recalibrates_it(
     page = window.pages["partition"]
     window.show_page("partition")
     page.choose(PlanRequest("pipeline", tuple(node.id for node in bridge.nodes), 16, (2,)))  # type: ignore[attr-defined]
-    wait_for(lambda: bridge.prediction is not None, 30)
+    wait_for(lambda: bridge.prediction is not None)
     card = page.findChild(TruthCard)
     assert card is not None
     assert card.isHidden(), "nothing was measured yet"
     bridge.deploy()
-    wait_for(lambda: bridge.phase is Phase.DEPLOYED and bridge.deployment is not None, 40)
-    bridge.run("random:512", seconds=1.8)
-    wait_for(lambda: bridge.report is not None, 30)
+    wait_for(lambda: bridge.phase is Phase.DEPLOYED and bridge.deployment is not None)
+    bridge.run("random:512", seconds=90.0)
+    wait_for(lambda: len(truth.observations) == 2, 60)
+    bridge.stop()
+    wait_for(lambda: bridge.report is not None, 60)
 
     comparison = truth.comparison
     assert comparison is not None
@@ -55,12 +57,12 @@ def test_a_run_is_shown_beside_its_prediction_and_recalibrates_it(
     for node in comparison.nodes:
         assert node.compute_s.measured is not None
         assert node.compute_s.measured > 0
-        assert node.sent_bytes.error == pytest.approx(0, abs=0.25), "what crosses is known, headers aside"
-        assert node.received_bytes.error == pytest.approx(0, abs=0.25)
+        assert node.sent_bytes.error == pytest.approx(0), "what crosses is known, and counted"
+        assert node.received_bytes.error == pytest.approx(0)
         assert node.memory_bytes.measured is not None
     assert card.isVisibleTo(page)
     first = comparison.nodes[0].node
-    wait_for(lambda: "Measured: computes" in page._budget.cells(first).cycle.toolTip(), 30)  # type: ignore[attr-defined]
+    wait_for(lambda: "Measured: computes" in page._budget.cells(first).cycle.toolTip())  # type: ignore[attr-defined]
     assert "measured" in page._budget.cells(first).measured_memory.text()  # type: ignore[attr-defined]
 
     assert comparison.latency_s.predicted == bridge.deployed_prediction.loaded_latency_s, "like with like"
@@ -70,7 +72,7 @@ def test_a_run_is_shown_beside_its_prediction_and_recalibrates_it(
     predicted, cost = bridge.deployed_prediction, bridge.profile.messages
     card._recalibrate.click()
     assert not truth.able, "one at a time"
-    wait_for(lambda: truth.last is not None, 20)
+    wait_for(lambda: truth.last is not None)
     found = truth.last.correction
     if found.empty:  # a model of microseconds on a busy machine: whatever was measured, nothing is spoilt
         assert found.reason
@@ -83,12 +85,12 @@ def test_a_run_is_shown_beside_its_prediction_and_recalibrates_it(
             assert bridge.name_of(change.node) in card._done.accessibleName()
         assert bridge.profile.messages.message_s == pytest.approx(cost.message_s * found.messages)
         assert bridge.deployed_prediction != predicted, "predictions follow"
-        wait_for(lambda: truth.prediction is not None and truth.prediction.throughput == pytest.approx(found.after), 20)
+        wait_for(lambda: truth.prediction is not None and truth.prediction.throughput == pytest.approx(found.after))
         off, was = (abs(log(rate / found.measured)) for rate in (found.after, found.before))
         assert off < max(was, SAME)
-        wait_for(lambda: len(CalibrationStore().all()) == len(truth.known()), 10)
+        wait_for(lambda: len(CalibrationStore().all()) == len(truth.known()))
         card.undo.click()
-        wait_for(lambda: not CalibrationStore().all(), 10)
+        wait_for(lambda: not CalibrationStore().all())
     assert {node.id: bridge.speed_of(node.id) for node in bridge.nodes} == pytest.approx(before)
     assert bridge.profile.messages == cost
     assert errors == []
@@ -105,9 +107,9 @@ def test_every_strategy_is_compared_cancelled_and_taken_over(
     bridge.bench.start(0.1)
     assert bridge.phase is Phase.COMPARING
     assert not dialog._cancel.isHidden()
-    wait_for(lambda: len(bridge.bench.lines) >= 2, 40)
+    wait_for(lambda: len(bridge.bench.lines) >= 2)
     dialog._cancel.click()
-    wait_for(lambda: not bridge.bench.running, 30)
+    wait_for(lambda: not bridge.bench.running)
     assert bridge.phase is Phase.IDLE
     single, replicate = bridge.bench.lines[:2]
     assert (single.strategy, replicate.strategy) == ("single", "replicate")
@@ -116,11 +118,11 @@ def test_every_strategy_is_compared_cancelled_and_taken_over(
     table = dialog._table
     assert table.model().data(table.model().index(0, 3)).endswith("%"), "the error is a percentage"
     assert "Stopped" in dialog._problem.accessibleName()
-    wait_for(lambda: all(node.state is NodeState.READY for node in bridge.nodes), 30)
+    wait_for(lambda: all(node.state is NodeState.READY for node in bridge.nodes))
     table.selectRow(1)
     dialog._take.click()
     assert window.current_page() == "partition"
-    wait_for(lambda: bridge.request is not None and bridge.request.strategy == "replicate", 30)
+    wait_for(lambda: bridge.request is not None and bridge.request.strategy == "replicate")
     assert errors == []
 
 

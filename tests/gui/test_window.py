@@ -105,7 +105,7 @@ def test_a_model_that_cannot_be_opened_is_told_in_words(window: MainWindow, wait
     failures: list[str] = []
     window.bridge.modelFailed.connect(failures.append)
     window.bridge.openModel("no-such-model")
-    wait_for(lambda: failures, 30)
+    wait_for(lambda: failures)
     assert "no-such-model" in failures[0]
     assert window._problem.isVisible()
 
@@ -177,15 +177,15 @@ def test_the_doctor_says_what_it_found(window: MainWindow, wait_for: Wait) -> No
     dialog = DoctorDialog(window.bridge, window)
     dialog.show()
     dialog.examine()
-    wait_for(dialog._again.isEnabled, 40)
+    wait_for(dialog._again.isEnabled)
     words = [label.text() for label in dialog.findChildren(QLabel) if label.text()]
     assert "packages" in words
     assert len(words) > 8
     before = _clusters()
     dialog.examine()
-    wait_for(lambda: _clusters() > before, 20)  # it looks for nodes
+    wait_for(lambda: _clusters() > before)  # it looks for nodes
     dialog.deleteLater()  # findings that come later find nobody
-    wait_for(lambda: _clusters() == before, 20)
+    wait_for(lambda: _clusters() == before)
 
 
 def _clusters() -> int:
