@@ -291,7 +291,7 @@ class Control:
         if not body.deployment or body.memory_bytes < 0:
             return Failure("field", "Field deployment is empty or field memory_bytes is negative.")
         held = self._leases.conflict(received.sender, received.user, body.deployment)
-        if held is not None and held.user == received.user and not self._connected(held.sender):
+        if held is not None and held.user == received.user and not any(map(self._connected, self._leases.holders())):
             held = None
         if held is not None:
             return Failure("owned", f"This node is in use by {held.name}.")

@@ -1,7 +1,8 @@
 """Who uses this node: connections and when they were last heard, telemetry subscriptions, and the one reservation.
 
-Pure state with the caller's clock (seconds, monotonic). A connection that is silent for SILENCE loses its subscription,
-and its reservation may be taken by another; until then the reservation stays with the workstation that made it.
+Pure state with the caller's clock (seconds, monotonic). A connection that is silent for SILENCE loses its subscription.
+A reservation may be taken by another once no connection of the program that made it is heard. Programs of one
+workstation share its key: one that lives keeps nothing for one that is gone.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from msgspec import Struct
+
+from core.wire.sockets import program_of
 
 SILENCE: Final = 10.0
 SHORTEST_INTERVAL: Final = 0.05
@@ -62,24 +65,27 @@ class Leases:
             self.forget(sender)
 
     def alive(self) -> Reservation | None:
-        """The reservation, while its workstation is heard: from the connection that made it or a later one."""
+        """The reservation, while its program is heard: from the connection that made it or a later one."""
+        return self.reservation if self.holders() else None
+
+    def holders(self) -> tuple[bytes, ...]:
+        """Connections, heard of lately, of the program that made the reservation."""
         held = self.reservation
-        if held is None or not any(user == held.user for user, _ in self._heard.values()):
-            return None
-        return held
+        if held is None:
+            return ()
+        program = program_of(held.sender)
+        return tuple(s for s, (user, _) in self._heard.items() if user == held.user and program_of(s) == program)
 
     def conflict(self, sender: bytes, user: str, deployment: str) -> Reservation | None:
         """The reservation that keeps ``sender`` from reserving for ``deployment``, or None.
 
-        A connection may replace its own; the same workstation may take up its own deployment on a new connection; a
+        A program may replace its own, also on a new connection; the same workstation may take up its own deployment; a
         second program on the same workstation may not take what the first, still connected, holds.
         """
         held = self.alive()
-        if held is None or held.sender == sender:
-            return None
-        if held.user != user:
+        if held is None or held.user != user:
             return held
-        return held if held.deployment != deployment and held.sender in self._heard else None
+        return None if held.deployment == deployment or program_of(held.sender) == program_of(sender) else held
 
     def reserve(self, reservation: Reservation) -> None:
         self.reservation = reservation

@@ -62,8 +62,15 @@ class PlanError(InputError):
 
 
 class PlacementError(ShardboardError):
+    """``missed``: by how much the plan that comes nearest misses the limits, as (bytes of memory, seconds of latency);
+    None where nothing is said of that."""
+
     exit_code = 3
     code = "placement"
+
+    def __init__(self, message: str, *, hint: str = "", missed: tuple[int, float] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.missed = missed
 
 
 class NoNodesError(PlacementError):

@@ -223,8 +223,8 @@ class NodesBridge(QObject):
         return tuple(n for n in self.nodes if n.state is NodeState.READY or (own and self._holds(n, own)))
 
     def _holds(self, node: Node, deployment: str) -> bool:
-        telemetry = self.telemetry.get(node.id)
-        return node.state is NodeState.BUSY and telemetry is not None and telemetry.deployment == deployment
+        told = (node.telemetry, self.telemetry.get(node.id))  # either may be the newer one
+        return node.state is NodeState.BUSY and any(one is not None and one.deployment == deployment for one in told)
 
     def colour(self, node_id: str) -> QColor:
         """The node's colour, the same everywhere in the panel; grey for a node that does not trust us yet."""

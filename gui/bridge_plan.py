@@ -116,12 +116,13 @@ class PlanBridge(ModelBridge):
             self.prediction_problem = str(error)
             return None
 
-    def work_out(self, who: str, request: PlanRequest | None) -> Worked | None:
+    def work_out(self, who: str, request: PlanRequest | None, *, urgent: bool = True) -> Worked | None:
         """Have a worker work ``request`` out, in place of what ``who`` wanted before. What is known of it by now;
-        ``outlines.changed`` tells when there is more."""
+        ``outlines.changed`` tells when there is more. ``urgent``: somebody looks at it, or drags it."""
         timed = request is not None and self.profile is not None and self.profile.batch == request.micro_batch
         self.outlines.about(self.model, self.profile, tuple(self.nodes), self.links)
-        return self.outlines.want(who, request if timed else None, self.speeds_of(request) if request else {})
+        speeds = self.speeds_of(request) if request else {}
+        return self.outlines.want(who, request if timed else None, speeds, urgent=urgent)
 
     def have_timed(self, who: str, request: PlanRequest | None, *, urgent: bool = False) -> None:
         """Have the shards of ``request`` timed, in place of what ``who`` wanted before; ``timings.changed`` tells when

@@ -352,13 +352,12 @@ class StatusLine(QFrame):
         return "\n".join(lines)
 
     def _node_words(self) -> str:
-        usable = sum(n.state in {NodeState.READY, NodeState.BUSY} for n in self._bridge.nodes)
-        lost = sum(n.state is NodeState.LOST for n in self._bridge.nodes)
-        words = (
-            self.tr("{0} of {1} ready").format(usable, len(self._bridge.nodes))
-            if self._bridge.nodes
-            else self.tr("none")
-        )
+        nodes, ready = self._bridge.nodes, {node.id for node in self._bridge.ready_nodes()}
+        busy = sum(node.state is NodeState.BUSY and node.id not in ready for node in nodes)
+        lost = sum(node.state is NodeState.LOST for node in nodes)
+        words = self.tr("{0} of {1} ready").format(len(ready), len(nodes)) if nodes else self.tr("none")
+        if busy:
+            words = self.tr("{0}, {1} busy").format(words, busy)
         return self.tr("{0}, {1} lost").format(words, lost) if lost else words
 
     def _plan_words(self) -> str:

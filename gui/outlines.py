@@ -1,17 +1,19 @@
 """Plans that take a moment to work out (tensor, spatial, nestings): asked for by the panel, worked out by a worker.
 
 Several places ask at once, each for the newest thing it wants (``want``). What nobody wants any more is not begun, or
-is given up where it is under way; what was found is kept for a while, so that going back costs nothing.
+is given up where it is under way; what was found is kept for a while, so that going back costs nothing. What nobody
+looks at is not begun while a hand drags something: it would be in the way of every step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from core.cost.links import UNKNOWN, Links
 from core.cost.types import Prediction, Profile
@@ -66,8 +68,13 @@ class Outlines(QObject):
         self._nodes: tuple[Node, ...] = ()
         self._links = UNKNOWN
         self._wanted: dict[str, Question] = {}
+        self._patient: set[str] = set()
+        """Of those who want something, the ones that give way to the hand."""
         self._found: dict[Question, Worked] = {}
         self._running: set[Question] = set()
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.timeout.connect(self._begin)
 
     def about(
         self, model: Model | None, profile: Profile | None, nodes: tuple[Node, ...], links: Links = UNKNOWN
@@ -78,8 +85,12 @@ class Outlines(QObject):
             self._wanted.clear()
         self._model, self._profile, self._nodes, self._links = model, profile, nodes, links
 
-    def want(self, who: str, request: PlanRequest | None, speeds: Mapping[NodeId, float]) -> Worked | None:
-        """``who`` wants ``request`` and nothing else any more (None: nothing at all). What is known of it by now."""
+    def want(
+        self, who: str, request: PlanRequest | None, speeds: Mapping[NodeId, float], *, urgent: bool = True
+    ) -> Worked | None:
+        """``who`` wants ``request`` and nothing else any more (None: nothing at all). What is known of it by now; where
+        it is not ``urgent``, it is not begun before the hand rests."""
+        (self._patient.discard if urgent else self._patient.add)(who)
         if request is None or self._model is None or self._profile is None:
             self._wanted.pop(who, None)
             return None
@@ -100,9 +111,13 @@ class Outlines(QObject):
 
     def _begin(self) -> None:
         stale = self._running - set(self._wanted.values())
-        for question in self._wanted.values():
+        for who, question in self._wanted.items():
             free = len(self._running) < AT_ONCE and len(self._running - stale) < 1
-            if free and question not in self._found and question not in self._running:
+            if not free or question in self._found or question in self._running:
+                continue
+            if who in self._patient and (seconds := self._tasks.way.hand_rests_in) > 0:
+                self._rest.start(ceil(1e3 * seconds))
+            else:
                 self._start(question)
 
     def _start(self, question: Question) -> None:

@@ -52,9 +52,10 @@ def card_figures(
     problem: str = "",
     working: bool = False,
     able: bool = True,
+    alone: Prediction | None = None,
 ) -> CardFigures:
     """What the card of one strategy says; ``best``: by ``aim``; ``problem``: why it cannot be predicted; ``able``: it
-    can be chosen."""
+    can be chosen; ``alone``: what the card of one node shows."""
     if problem:
         return CardFigures(verdict=problem, short=_tr("not possible"), kind="bad", able=able)
     if request is None:
@@ -64,7 +65,7 @@ def card_figures(
             (_tr("Working out…"), _tr("working out…")) if working else (_tr("Known when the layers are timed."), DASH)
         )
         return CardFigures(verdict=words[0], short=words[1])
-    verdict, short, kind = _verdict(bridge, request, prediction)
+    verdict, short, kind = _verdict(bridge, request, prediction, alone)
     if kind != "bad" and not aim.meets(prediction):
         verdict, kind = _tr("Slower to answer than the {0} asked for.").format(seconds(aim.bound_s)), "warn"
         short = _tr("answers too late")
@@ -112,7 +113,9 @@ def picture_of(
     return Picture(tuple(lanes), ribbon.edges, words)
 
 
-def _verdict(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> tuple[str, str, Kind]:
+def _verdict(
+    bridge: Bridge, request: PlanRequest, prediction: Prediction, one_node: Prediction | None
+) -> tuple[str, str, Kind]:
     """Whether a plan is worth it: in a sentence, in a few letters, and what kind of news that is."""
     lacking = lacking_words(bridge, prediction)
     if lacking:
@@ -120,7 +123,7 @@ def _verdict(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> tu
     if request.strategy == SINGLE:
         name = bridge.name_of(request.nodes[0])
         return _tr("On {0}.").format(name), _tr("on {0}").format(name), ""
-    alone = prediction.single_throughput
+    alone, agreed = _alone(prediction, one_node)
     name = bridge.name_of(prediction.single_node)
     if not alone:
         return "", "", ""
@@ -129,11 +132,21 @@ def _verdict(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> tu
         return _tr("With one node this is the same as one node alone."), _tr("as one node"), ""
     times = _tr("{0} × alone").format(f"{gain:.1f}" if gain >= 1 else f"{gain:.2f}")
     if gain < 1 - SAME:
-        text = _tr("Slower than {0} alone, which does {1} items/s.")
+        text = _tr("Slower than {0} alone, which does {1} items/s.") if agreed else _tr("Slower than {0} alone.")
         return text.format(name, quantity(alone)), times, "warn"
     if gain < 1 + SAME:
         return _tr("As fast as {0} alone.").format(name), _tr("as fast as one"), ""
     return _tr("{0} times as fast as {1} alone.").format(f"{gain:.1f}", name), times, "good"
+
+
+def _alone(prediction: Prediction, one_node: Prediction | None) -> tuple[float, bool]:
+    """Items per second that a plan is compared with, by the same measure as its own; and whether the card of one node
+    shows no other figure for that node."""
+    if one_node is None or one_node.nodes[0].node != prediction.single_node:
+        return prediction.single_throughput, True
+    if one_node.timed == prediction.timed:
+        return one_node.throughput, True
+    return prediction.single_throughput, False
 
 
 def spot_of(bridge: Bridge, request: PlanRequest, prediction: Prediction) -> Spot:

@@ -242,11 +242,11 @@ class PartitionPlans(QObject):
                 continue
             chosen = card == state.strategy
             bridge.have_timed(card, requests[card] if divided else None, urgent=chosen)
-            self._predict_card(card, requests[card], divided=divided or chosen)
+            self._predict_card(card, requests[card], divided=divided or chosen, urgent=chosen)
         self.asked = {card: requests[card] for card in STRATEGIES}
         return self.asked
 
-    def _predict_card(self, card: str, request: PlanRequest | None, *, divided: bool) -> None:
+    def _predict_card(self, card: str, request: PlanRequest | None, *, divided: bool, urgent: bool) -> None:
         if request is None:
             self._nothing(card)
             self._bridge.work_out(card, None)
@@ -254,7 +254,7 @@ class PartitionPlans(QObject):
             self.predictions[card], self.problems[card] = self.predict(request)
             self.divisions[card] = None
         else:
-            worked = self._bridge.work_out(card, request if divided else None)
+            worked = self._bridge.work_out(card, request if divided else None, urgent=urgent)
             self._nothing(card, worked.problem if worked is not None else "")
             if worked is not None:
                 timed = self._bridge.predict(request, timed=True) if worked.prediction is not None else None

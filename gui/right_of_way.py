@@ -43,7 +43,12 @@ class RightOfWay:
         """Seconds until it is worth to look again; 0 or less: go on."""
         if self._ended:
             return 0.0
-        return LOOK_SECONDS if self._taken else self._until - time.monotonic()
+        return LOOK_SECONDS if self._taken else self.hand_rests_in
+
+    @property
+    def hand_rests_in(self) -> float:
+        """Seconds until the hand has rested, if it does not move again; 0 or less: it rests."""
+        return 0.0 if self._ended else self._until - time.monotonic()
 
 
 class Cancel(threading.Event):

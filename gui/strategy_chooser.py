@@ -19,7 +19,7 @@ from gui.bridge import Bridge, Phase
 from gui.candidates import Answer, Candidates, Ground, Question
 from gui.homes import homes_of
 from gui.partition_plans import PartitionPlans
-from gui.partition_state import HYBRID, PIPELINE, STRATEGIES, PartitionState
+from gui.partition_state import HYBRID, PIPELINE, SINGLE, STRATEGIES, PartitionState
 from gui.partition_words import full_strategies
 from gui.theme import M, S
 from gui.widgets.basics import Card, column
@@ -133,7 +133,14 @@ class StrategyChooser(QWidget):
         best = ranked(STRATEGIES, predictions, full, self.aim_bar.aim).best
         card, plans = self.cards[strategy], self._plans
         figures = cards.card_figures(
-            self._bridge, strategy, request, prediction, best=best == strategy, aim=self.aim_bar.aim, problem=problem
+            self._bridge,
+            strategy,
+            request,
+            prediction,
+            best=best == strategy,
+            aim=self.aim_bar.aim,
+            problem=problem,
+            alone=predictions.get(SINGLE),
         )
         card.show_figures(figures)
         lanes = plans.lanes(strategy, request)
@@ -157,6 +164,7 @@ class StrategyChooser(QWidget):
                 problem=plans.problems[name],
                 working=name in plans.working,
                 able=state.is_bent(name),
+                alone=plans.predictions[SINGLE],
             )
         )
 

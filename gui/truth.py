@@ -43,6 +43,15 @@ class Recalibrated(Struct, frozen=True):
     after: dict[NodeId, Calibration]
     links: Mapping[NodeId, tuple[str, ...]] = {}
     """Where nothing was changed because links are not what they were measured to be: clauses for "NAME ..."."""
+    nodes: tuple[NodeId, ...] = ()
+    """That computed in the run."""
+
+    @property
+    def suspects(self) -> tuple[NodeId, ...]:
+        """Nodes to measure anew, themselves and their links, for who does not trust this; () where all is as
+        predicted, or the run says nothing of it."""
+        unexplained = self.nodes if self.correction.reason == "unexplained" else ()
+        return tuple(self.after) or tuple(self.links) or unexplained
 
 
 class Truth(QObject):
@@ -280,7 +289,7 @@ class Truth(QObject):
             for node, ratio in ratios.items()
         }
         before = {node: one for node, one in self.known().items() if node in after}
-        self.last = Recalibrated(model.sha256, model.name, found, before, after, told.links)
+        self.last = Recalibrated(model.sha256, model.name, found, before, after, told.links, nodes)
         if not found.empty:
             self._pace = told.pace
             self._known |= {(node, model.sha256): one for node, one in after.items()}
@@ -302,7 +311,7 @@ class Truth(QObject):
     def forget(self, nodes: tuple[NodeId, ...]) -> None:
         """What runs showed of these nodes is worth nothing any more: they are being measured anew."""
         gone = [key for key in self._known if key[0] in nodes]
-        if self.last is not None and {*self.last.after, *self.last.links}.intersection(nodes):
+        if self.last is not None and not set(self.last.suspects).isdisjoint(nodes):
             self.last = self._own = self._asked = self._pace = None
         if gone:
             for key in gone:

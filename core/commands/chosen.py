@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import Final
 
 from msgspec import Struct
@@ -84,7 +85,8 @@ def choose_plan(
         fixed = options.batch is not None or model.fixed_batch is not None or not model.batchable
         sizes = (batch,) if fixed else _halves(batch)
         search = partial(choose, costs=costs, in_flight=in_flight, progress=progress, stop=stop)
-        choice = _fitting([partial(_searched, search, replace(question, batch=size)) for size in sizes], bound)
+        searches = {size: partial(_searched, search, replace(question, batch=size)) for size in sizes}
+        choice = best_that_fits(searches, bound)
         question = replace(question, batch=choice.compiled.plan.request.micro_batch)
     if saved is not None and not words:
         words = since_saved(saved, choice)
@@ -103,24 +105,25 @@ def _halves(batch: int) -> tuple[int, ...]:
     return tuple(batch >> step for step in range(batch.bit_length()))
 
 
-def _fitting(searches: Sequence[Callable[..., Choice]], bound: float | None) -> Choice:
-    """What the first of ``searches`` finds that keeps the bound, each for smaller micro-batches than the one before; if
-    none does, what the first one found, or why it found nothing."""
-    found: list[Choice | PlacementError] = []
-    for search in searches:
+def best_that_fits(searches: Mapping[int, Callable[..., Choice]], bound: float | None) -> Choice:
+    """What the first of ``searches`` finds that keeps the bound, each for smaller micro-batches, its key, than the one
+    before; if none does, what comes nearest to the limits, or why that was not found."""
+    found: list[tuple[tuple[float, float], int, Choice | PlacementError]] = []
+    for size, search in searches.items():
         try:
             choice = _within(search, bound)
         except PlacementError as error:
-            found.append(error)
+            found.append((error.missed if error.missed is not None else (inf, inf), size, error))
             continue
         if bound is None or choice.prediction.latency_s <= bound:
-            size = choice.compiled.plan.request.micro_batch
             smaller = f" Micro-batches of {size}, as no plan with larger ones keeps to the limits." if found else ""
             return replace(choice, why=f"{choice.why}{smaller}")
-        found.append(choice)
-    if isinstance(found[0], PlacementError):
-        raise found[0]
-    return found[0]
+        found.append(((0.0, choice.prediction.latency_s - bound), size, choice))
+    _, size, nearest = min(found, key=lambda one: one[0])
+    words = "" if size == found[0][1] else f" Micro-batches of {size} come nearest to the limits."
+    if isinstance(nearest, PlacementError):
+        raise type(nearest)(f"{nearest.message}{words}", hint=nearest.hint, missed=nearest.missed) from nearest
+    return replace(nearest, why=f"{nearest.why}{words}")
 
 
 def _within(search: Callable[..., Choice], bound: float | None) -> Choice:

@@ -94,9 +94,15 @@ def balanced_cuts(
             f"The model's {known.count} layers cannot be cut into {len(speeds)} stages{kept}.",
             hint="Take a pin away, or use fewer nodes." if pins else "Use fewer nodes.",
         )
-    around = (None, *names, None)
+    return evened(found, line, best)
+
+
+def evened(found: CostTables, line: Sequence[Member], best: float) -> tuple[int, ...]:
+    """Of the cuts for which no stage takes longer than ``best`` seconds, or hardly longer, those that send least, and
+    of them the ones for which the other stages are about as busy. ``best`` as ``best_cuts`` gives it for the line."""
+    around = (None, *(member.node for member in line), None)
     seconds = [found.table(member, around[i], around[i + 2]) for i, member in enumerate(line)]
-    return _least_bytes(stages, seconds, best * NEAR_EQUAL)
+    return _least_bytes(found.stages, seconds, best * NEAR_EQUAL)
 
 
 def _least_bytes(stages: Stages, seconds: Sequence[Floats], limit: float) -> tuple[int, ...]:

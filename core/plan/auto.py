@@ -29,7 +29,7 @@ from core.errors import Cancelled, DoesNotFitError, PlacementError, PlanError
 from core.model.graph import Model
 from core.plan.auto_groups import Groups, Shape
 from core.plan.auto_pipelines import PipelineSearch
-from core.plan.auto_types import Candidate, Choice, Objective, Question, badness, simplest, size_of
+from core.plan.auto_types import Candidate, Choice, Objective, Question, badness, most_even, simplest, size_of
 from core.plan.auto_words import missed, reasons, too_slow
 from core.plan.compile import micro_batch_for, strategy_named
 from core.plan.draft import Costs
@@ -128,13 +128,14 @@ def best_for(
     fitting = [one for one in found if not one.lacking]
     if not fitting:
         message, hint = _nothing_fits(question, found, cancel)
-        raise DoesNotFitError(message, hint=hint)
+        raise DoesNotFitError(message, hint=hint, missed=(min(sum(one.lacking.values()) for one in found), 0.0))
     within = [one for one in fitting if latency_bound_s is None or one.prediction.latency_s <= latency_bound_s]
     if not within:
         message, hint = too_slow(question, fitting, _in_single_items(question, cancel))
-        raise PlacementError(message, hint=hint)
+        late = min(one.prediction.latency_s for one in fitting) - (latency_bound_s or 0.0)
+        raise PlacementError(message, hint=hint, missed=(0, late))
     ranked = sorted(found, key=lambda one: (bool(one.lacking), badness(one, objective), size_of(one)))
-    best = simplest(within, objective, NEAR)
+    best = most_even(simplest(within, objective, NEAR), within, objective, NEAR)
     return Choice(best.request, best.prediction, tuple(ranked), reasons(question, best, found))
 
 

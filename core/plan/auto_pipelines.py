@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from core.cost.balance import evened
 from core.cost.joint import Joint, Weighed
 from core.cost.links import WORKSTATION
 from core.cost.loads import Setting
@@ -84,6 +85,8 @@ class PipelineSearch:
             self._trials.predicted(PIPELINE, (self._q.pins[0][1],), ())
         if not pipelines:
             self._least_lacking(most)
+        if self._q.objective == "throughput":
+            self._evened(pipelines)
         beside = self._side_by_side() if not self._pinned else []
         base = self._setting.base_bytes
         polish = Polish(
@@ -136,6 +139,18 @@ class PipelineSearch:
         line = best_cuts(tables, members)
         one = self._trials.predicted(PIPELINE, line.nodes, line.cuts) if line.value < inf else None
         return [one] if one is not None else []
+
+    def _evened(self, pipelines: Sequence[Candidate]) -> None:
+        """Of the likeliest orders the even cuts, too: where one stage sets the pace many cuts are as good by sums, and
+        these stay good where that stage takes less than its layers add up to."""
+        tables = self._tables(self._fine, "pace")
+        likely = sorted(pipelines, key=self._trials.rank)
+        for order in list(dict.fromkeys(one.request.nodes for one in likely))[:RECUT]:
+            self._trials.check()
+            members = [self._by_node[node] for node in order]
+            best = best_cuts(tables, members).value
+            if best < inf:
+                self._trials.predicted(PIPELINE, order, evened(tables, members, best))
 
     def _holds_pins(self, order: Sequence[NodeId]) -> bool:
         """Whether the pinned nodes take part, in the order of their layers."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from core.cost.balance import NEAR_EQUAL
 from core.cost.types import Prediction
-from core.plan.auto_types import Candidate, Choice, Question, badness, badness_of, family, simplest
+from core.plan.auto_types import Candidate, Choice, Question, badness, badness_of, family, most_even, simplest
 from core.plan.auto_words import best_alone, reasons, reordered
 from core.plan.form import PlanRequest
 from core.plan.misses import lacking
@@ -80,11 +80,12 @@ class _Contest:
         """One node alone; then the best of each strategy and number of nodes, the likeliest first."""
         fitting = [one for one in self._choice.candidates if not one.lacking]
         alone = best_alone(self._q, fitting)
+        within = [one for one in fitting if one.prediction.latency_s <= self._bound]
         seen = {family(self._first.request)}
         for one in (*((alone,) if alone is not None else ()), *fitting):
             if family(one.request) not in seen:
                 seen.add(family(one.request))
-                yield one
+                yield most_even(one, within, self._q.objective, NEAR_EQUAL)
 
     def _may_win(self, one: Candidate) -> bool:
         """By what is known of it, and of those that were timed; one node alone is what all are compared with."""

@@ -90,6 +90,22 @@ def simplest(fitting: Sequence[Candidate], objective: Objective, near: float) ->
     return min(equal, key=lambda one: (size_of(one)[:2], badness(one, objective), size_of(one)))
 
 
+def most_even(best: Candidate, fitting: Sequence[Candidate], objective: Objective, near: float) -> Candidate:
+    """Of the plans of its family that are cut and as fast by this factor, the one that would gain most if its busiest
+    node took less than sums say: they hold for whole models, and a shard may take much less."""
+    if objective != "throughput" or best.request.cuts is None:
+        return best
+    limit, own = best.prediction.throughput / near, family(best.request)
+    alike = [one for one in fitting if one.prediction.throughput >= limit and family(one.request) == own]
+    even = min(alike, key=second_busiest, default=best)
+    return even if second_busiest(even) < second_busiest(best) - (near - 1) else best
+
+
+def second_busiest(one: Candidate) -> float:
+    """Busy share, 0..1, of the node that would set the pace next."""
+    return sorted(node.share for node in one.prediction.nodes)[-2:][0]
+
+
 def rank(question: Question, one: Candidate) -> tuple[float, float, float]:
     """Less is better: first what nodes lack, then by how much the latency is missed."""
     late = max(0.0, one.prediction.latency_s - question.latency_bound_s) if question.latency_bound_s else 0.0

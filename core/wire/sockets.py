@@ -45,6 +45,9 @@ _RECONNECT_MS = 100
 _RECONNECT_MAX_MS = 2_000
 _HANDSHAKE_MS = 5_000
 
+_PROGRAM_BYTES: Final = 8
+"""Of a routing id: the same for all connections of one Wire."""
+
 _DONTWAIT = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
 _SENDING_MORE = _DONTWAIT | _SNDMORE
@@ -215,6 +218,7 @@ class Wire:
         self._gatekeeper: Gatekeeper | None = None
         self._domains = itertools.count(1)
         self._opened: set[Listener | Channel] = set()
+        self._program = b"\x01" + secrets.token_bytes(_PROGRAM_BYTES - 1)  # a routing id must not begin with 0
 
     def listen(
         self,
@@ -277,7 +281,7 @@ class Wire:
         own = keys or self.keys
         socket.curve_secretkey = own.secret.encode()
         socket.curve_publickey = own.public.encode()
-        socket.routing_id = b"\x01" + secrets.token_bytes(15)
+        socket.routing_id = self._program + secrets.token_bytes(8)
         socket.reconnect_ivl = _RECONNECT_MS
         socket.reconnect_ivl_max = _RECONNECT_MAX_MS
         socket.set(zmq.CONNECT_TIMEOUT, _HANDSHAKE_MS)
@@ -310,6 +314,11 @@ class Wire:
 def endpoint(host: str, port: int) -> str:
     """``tcp://host:port``, with brackets round an IPv6 address."""
     return f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def program_of(sender: bytes) -> bytes:
+    """What the connections of one Wire have in common: programs of one workstation share its key, but not this."""
+    return sender[:_PROGRAM_BYTES]
 
 
 def _send(socket: _Socket, frames: Sequence[Buffer]) -> None:

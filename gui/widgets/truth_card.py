@@ -72,7 +72,7 @@ class TruthCard(Card):
         self.forget = button(self.tr("Forget"), bridge.truth.reset, role="flat")
         self.forget.setToolTip(self.tr("Predict this model from the measurements of nodes and messages alone"))
         self.again = button(self.tr("Measure again"), self._measure_again, role="flat")
-        self.again.setToolTip(self.tr("Benchmark these nodes anew, and forget what runs showed of them"))
+        self.again.setToolTip(self.tr("Measure these nodes and their links anew, and forget what runs showed of them"))
         self._done.tools.addWidget(self.undo)
         self._done.tools.addWidget(self.forget)
         self._done.tools.addWidget(self.again)
@@ -117,7 +117,7 @@ class TruthCard(Card):
     def _measure_again(self) -> None:
         last = self._bridge.truth.last
         if last is not None:
-            self._bridge.measureNodes(tuple(last.after) or tuple(last.links))
+            self._bridge.measureNodes(last.suspects)
 
     def _words(self, *, observed: bool) -> str:
         if not observed:
@@ -183,7 +183,7 @@ class TruthCard(Card):
         if done is not None and (model is None or done.model != model.sha256):
             done = None
         changed = done is not None and not done.correction.empty
-        again = changed or (done is not None and bool(done.links))
+        again = done is not None and bool(done.suspects)
         for shown, tool in ((changed, self.undo), (again, self.again), (bool(known) and not changed, self.forget)):
             tool.setVisible(shown)
         if done is not None and changed:

@@ -14,6 +14,7 @@ from core.wire.messages import (
     CancelJob,
     Done,
     Failure,
+    Ping,
     Release,
     Reserve,
     ShardFailed,
@@ -72,10 +73,18 @@ def test_a_second_program_on_the_same_workstation(start: Start, new_station: New
     agent = start()
     station = new_station(agent)
     control, _ = deploy_linear(station, agent, Linear(8, 3))
-    other = station.control(agent)
-    assert isinstance(other.ask(Reserve("mine", "desk", 100)), Failure)
-    control.channel.close()
-    until(lambda: other.ask(Reserve("mine", "desk", 100)) == Done())
+    again = station.control(agent)
+    assert again.ask(Ping()) == Done()
+    second = Workstation(station.wire.keys)
+    try:
+        other = second.control(agent)
+        assert isinstance(other.ask(Reserve("mine", "desk", 100)), Failure)
+        control.channel.close()
+        assert isinstance(other.ask(Reserve("mine", "desk", 100)), Failure), "the first is still there, connected anew"
+        again.channel.close()
+        until(lambda: other.ask(Reserve("mine", "desk", 100)) == Done())
+    finally:
+        second.close()
 
 
 @pytest.mark.slow

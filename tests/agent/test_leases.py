@@ -28,17 +28,31 @@ def test_a_living_owner_keeps_others_out_until_it_is_silent() -> None:
     assert not leases.owns("lab", "d")
 
 
-def test_the_same_connection_and_the_same_deployment_may_go_on() -> None:
+def test_the_same_program_and_the_same_deployment_may_go_on() -> None:
     leases = Leases()
-    leases.heard(b"1", "lab", 0.0)
-    held(leases)
-    assert leases.conflict(b"1", "lab", "another") is None
-    leases.heard(b"3", "lab", 1.0)
-    assert leases.conflict(b"3", "lab", "d") is None
-    assert leases.conflict(b"3", "lab", "another") is not None
-    leases.forget(b"1")
-    assert leases.alive() is not None
-    assert leases.conflict(b"3", "lab", "another") is None
+    first, again, second = b"program1.a", b"program1.b", b"program2.a"
+    leases.heard(first, "lab", 0.0)
+    held(leases, first)
+    assert leases.conflict(first, "lab", "another") is None
+    leases.heard(second, "lab", 1.0)
+    assert leases.conflict(second, "lab", "d") is None
+    assert leases.conflict(second, "lab", "another") is not None
+    leases.heard(again, "lab", 1.0)
+    leases.forget(first)
+    assert leases.holders() == (again,)
+    assert leases.conflict(again, "lab", "another") is None
+    assert leases.conflict(second, "lab", "another") is not None
+
+
+def test_a_living_program_of_the_same_workstation_keeps_nothing_for_one_that_is_gone() -> None:
+    leases = Leases()
+    leases.heard(b"program1.a", "lab", 0.0)
+    held(leases, b"program1.a")
+    leases.heard(b"program2.a", "lab", SILENCE)
+    leases.heard(b"program1.b", "thief", SILENCE)  # programs name themselves: only with the owner's key does it count
+    leases.expire(SILENCE)
+    assert leases.alive() is None
+    assert leases.conflict(b"program2.a", "lab", "another") is None
 
 
 def test_telemetry_is_due_at_each_ones_own_pace() -> None:

@@ -149,6 +149,21 @@ def test_a_node_that_another_workstation_holds_is_refused_with_its_name(start: S
             second.request(agent.id, Reserve("d2", "lab-2", 1000)).result(60)
 
 
+def test_a_program_that_is_gone_holds_nothing_though_another_of_its_workstation_lives(start: Start) -> None:
+    agents = start(1).agents
+    (node,) = (agent.id for agent in agents)
+    with open_cluster(local=agents, discovery=False, name="lab") as second:
+        with open_cluster(local=agents, discovery=False, name="lab") as first:
+            first.wait_ready(1, 60)
+            first.request(node, Reserve("d1", "lab", 1000)).result(60)
+            assert second.wait_until(lambda nodes: nodes[0].state is NodeState.BUSY, 60)
+            with pytest.raises(NodeOwnedError, match="lab"):
+                second.request(node, Reserve("d2", "lab", 1000)).result(60)
+            assert second.node(node).telemetry.deployment == "d1"
+        second.wait_ready(1, 60)  # nothing was released: the first is gone
+        second.request(node, Reserve("d2", "lab", 1000)).result(60)
+
+
 def first_key_file() -> bytes:
     from core.cluster.opening import shared_key_path
     from core.wire.keys import load_key_file

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ from pytestqt.qtbot import QtBot
 
 from core.plan.form import NodeId, PlanRequest
 from core.run.report import Latency, RunReport
+from gui import right_of_way
 from gui.bridge import Bridge
 from gui.outlines import KEPT
 from gui.pages.partition import PartitionPage
@@ -278,6 +281,29 @@ def test_the_newest_question_wins(opened: Callable[..., PartitionPage], bridge: 
     assert len(bridge.outlines._found) - before < len(asked) / 4  # the cards of the page may ask too
     assert len(bridge.outlines._found) <= KEPT
     bridge.work_out("test", None)
+
+
+def test_what_nobody_looks_at_is_worked_out_when_the_hand_rests(
+    opened: Callable[..., PartitionPage], bridge: Bridge, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened("digits-cnn", 2)
+    page._cards[TENSOR].click()
+    settle(page, wait_for)
+    request = page._plans.asked[TENSOR]
+    assert request is not None
+    aside, dragged = (msgspec.structs.replace(request, shares=shares) for shares in ((0.3, 0.7), (0.6, 0.4)))
+    now = [time.monotonic()]
+    with monkeypatch.context() as patch:
+        patch.setattr(right_of_way, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        bridge.way.hand_moves()
+        now[0] += right_of_way.REST_SECONDS - 0.05
+        bridge.work_out("aside", aside, urgent=False)
+        bridge.work_out("dragged", dragged)
+        wait_for(lambda: bridge.work_out("dragged", dragged) is not None)
+        begun = bridge.outlines._running | set(bridge.outlines._found)
+        assert all(one.request != aside for one in begun), "what the hand drags goes first"
+        now[0] += 0.05
+        wait_for(lambda: bridge.outlines.known(aside, bridge.speeds_of(aside)) is not None)
 
 
 def test_another_model_forgets_what_was_worked_out(

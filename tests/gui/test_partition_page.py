@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 from PySide6.QtCore import QMimeData, QPointF, Qt
 from PySide6.QtGui import QDropEvent
 from pytestqt.qtbot import QtBot
@@ -124,6 +125,26 @@ def test_slower_than_one_node_is_said_in_words(bridge: Bridge) -> None:
     figures = partition_cards.card_figures(bridge, PIPELINE, request, prediction(50, 80, *ids), best=False)
     assert figures.kind == "warn"
     assert figures.verdict.startswith("Slower than workshop alone, which does 80")
+
+
+def test_one_node_alone_has_one_figure_on_all_cards(bridge: Bridge) -> None:
+    ids = report_nodes(bridge, "workshop", "fast-one")
+    request = PlanRequest(PIPELINE, tuple(ids), 1, (3,))
+    estimated, timed = prediction(50, 80, *ids), replace(prediction(50, 80, *ids), timed=True)
+    one_node = replace(prediction(90, 90, ids[0]), timed=True)
+
+    def verdict(told: Prediction, alone: Prediction) -> str:
+        return partition_cards.card_figures(bridge, PIPELINE, request, told, best=False, alone=alone).verdict
+
+    assert verdict(timed, one_node).startswith("Slower than workshop alone, which does 90")
+    assert verdict(estimated, one_node) == "Slower than workshop alone."
+    assert verdict(timed, replace(one_node, timed=False)) == "Slower than workshop alone."
+    assert verdict(estimated, replace(one_node, timed=False)).startswith("Slower than workshop alone, which does 90")
+    assert verdict(timed, prediction(20, 20, ids[1])).startswith("Slower than workshop alone, which does 80")
+    gain = partition_cards.card_figures(
+        bridge, PIPELINE, request, replace(timed, throughput=180), best=False, alone=one_node
+    )
+    assert gain.verdict == "2.0 times as fast as workshop alone."
 
 
 def test_what_does_not_fit_is_said_with_figures(bridge: Bridge) -> None:

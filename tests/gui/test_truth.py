@@ -11,9 +11,11 @@ from core.cluster.node import NodeState
 from core.plan.form import PlanRequest
 from core.run.calibration import SAME
 from core.run.calibrations import CalibrationStore
+from core.run.recalibrating import Correction
 from gui.bench import Line, fastest, median_error, right_pairs
 from gui.bridge import Phase
 from gui.main_window import MainWindow
+from gui.truth import Recalibrated
 from gui.widgets.bench_dialog import BenchDialog
 from gui.widgets.truth_card import TruthCard
 
@@ -93,6 +95,22 @@ def test_a_run_is_shown_beside_its_prediction_and_recalibrates_it(
         wait_for(lambda: not CalibrationStore().all())
     assert {node.id: bridge.speed_of(node.id) for node in bridge.nodes} == pytest.approx(before)
     assert bridge.profile.messages == cost
+
+    assert bridge.model is not None
+    nodes = tuple(node.id for node in bridge.nodes)
+    unexplained = Correction(reason="unexplained")
+    truth.last = Recalibrated(bridge.model.sha256, "digits-mlp", unexplained, {}, {}, nodes=nodes)
+    truth.recalibrated.emit(truth.last)
+    assert "measure nodes and links again" in card._done.accessibleName()
+    assert card.again.isVisibleTo(card)
+    assert card.again.isEnabled()
+    card.again.click()
+    assert bridge.measuring
+    bridge.cancelMeasuring()
+    wait_for(lambda: not bridge.measuring)
+    truth.forget(nodes)
+    assert truth.last is None, "they were measured anew"
+    assert not card.again.isVisibleTo(card)
     assert errors == []
 
 

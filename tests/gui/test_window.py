@@ -11,6 +11,8 @@ from PySide6.QtCore import QSettings, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QLineEdit, QSlider, QWidget
 
+from core.cluster.events import NodeChanged
+from core.cluster.node import NodeState
 from core.plan.form import NodeId
 from core.run.report import Latency, NodeUse, RunReport
 from gui.bridge import Bridge
@@ -21,6 +23,7 @@ from gui.widgets.basics import EmptyState
 from gui.widgets.dialogs import AddressDialog, PairDialog
 from gui.widgets.doctor import DoctorDialog
 from gui.work import running
+from tests.gui.pages import node_of
 
 Wait = Callable[..., None]
 
@@ -93,6 +96,13 @@ def test_the_inspector_follows_the_page(window: MainWindow) -> None:
     window.show_page("nodes")
     texts = {label.text() for label in window._inspector.findChildren(QLabel)}
     assert {"pi-9", "State", "ready"} <= texts
+
+
+def test_the_status_line_counts_as_ready_what_the_pages_can_use(window: MainWindow) -> None:
+    window.bridge._on_event(NodeChanged(node_of("workshop")))
+    window.bridge._on_event(NodeChanged(node_of("spare", state=NodeState.BUSY)))
+    assert len(window.bridge.ready_nodes()) == 1
+    assert window._status._node_words() == "1 of 2 ready, 1 busy"
 
 
 def test_errors_are_shown_until_dismissed(window: MainWindow) -> None:

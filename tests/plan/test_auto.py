@@ -264,6 +264,8 @@ class TestLimits:
             asked(self.MODEL, self.PROFILE, limits=limits)
         assert "fits in no way. Nearest to it comes" in caught.value.message
         assert "ant would need 1.62 MiB, 539 KiB more than its limit of 1.10 MiB" in caught.value.message
+        assert caught.value.missed is not None
+        assert caught.value.missed[0] >> 10 == 539
         assert "of ant by 539 KiB higher, single on 1 of 3 nodes fits. Or add a node." in caught.value.hint
 
     def test_smaller_micro_batches_would_fit(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import combinations
 
 import pytest
+from msgspec.structs import replace
 
-from core.cost.links import UNKNOWN
+from core.cost.links import UNKNOWN, WORKSTATION, Link, Links
 from core.cost.types import Prediction, Profile
 from core.errors import Cancelled
 from core.plan.auto import Choice, Objective, Question, best_for
@@ -128,6 +130,27 @@ def test_what_cannot_be_timed_leaves_the_choice_as_it_is() -> None:
     first, found = timed_choice(memory, timer)
     assert found is first
     assert timer.asked == [], "times say nothing of memory"
+
+
+def test_of_cuts_that_sums_like_as_well_the_even_ones_are_timed() -> None:
+    """By sums one layer sets the pace, and the others may be cut anywhere; timed, it takes half of that."""
+    layers = len(MODEL.layers(200))
+    heavy = (0.04, *(0.03 / (layers - 1),) * (layers - 1))
+    asked = question((1.0, 1.0, 1.0), batch=200, room=ROOM)
+    slow = Links(dict.fromkeys(combinations((WORKSTATION, *NODES), 2), Link(1e-4, 4e7)))  # too slow for tensor
+    profile = replace(asked.profile, layer_seconds=heavy, total_seconds=sum(heavy))
+    asked = replace(asked, profile=profile, links=slow)
+    by_times = (heavy[0] / 2, *heavy[1:])
+
+    class Quicker(Timer):
+        def _seconds(self, outline: Outline) -> Mapping[ShardId, float]:
+            return {part.id: sum(share * by_times[layer] for layer, share in part.work) for part in outline.parts}
+
+    first, found = timed_choice(asked, Quicker(asked, 0.0))
+    assert max(node.compute_s for node in first.prediction.nodes) == pytest.approx(heavy[0], rel=0.01)
+    assert (found.request.strategy, len(found.request.nodes)) == ("pipeline", 3)
+    assert max(node.compute_s for node in found.prediction.nodes) == pytest.approx(by_times[0], rel=0.01)
+    assert found.request in {one.request for one in found.candidates}
 
 
 def test_a_bound_is_kept_by_what_shards_take() -> None:
