@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,9 +45,15 @@ _MEMORY_SHARE: Final = 0.5
 _LOOP: Final = "from core.cost.side_by_side import loop; loop()"
 
 
-def speed_side_by_side(model: Model, batch: int, nodes: int, cancel: threading.Event | None = None) -> float:
+def speed_side_by_side(
+    model: Model,
+    batch: int,
+    nodes: int,
+    cancel: threading.Event | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> float:
     """Speed of each core of this machine while all of them run ``model`` with ``batch`` items, against one alone; at
-    most 1.0. ``nodes`` are to compute here at a time: no more are tried.
+    most 1.0. ``nodes`` are to compute here at a time: no more are tried. ``progress`` is told which share is done.
 
     1.0 where it cannot be measured: a model without a file, no memory, no process can be started. Raises Cancelled.
     """
@@ -60,7 +66,7 @@ def speed_side_by_side(model: Model, batch: int, nodes: int, cancel: threading.E
         if (others + 1) * 2 * _weight_bytes(model) > _MEMORY_SHARE * _free():
             return 1.0
         try:
-            kept = _measured(model, batch, others, cancel)
+            kept = _measured(model, batch, others, cancel, progress or (lambda _share: None))
         except (OSError, subprocess.SubprocessError, psutil.Error, RuntimeError):
             return 1.0
         _save(path, kept)
@@ -92,7 +98,9 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _measured(model: Model, batch: int, others: int, cancel: threading.Event | None) -> float:
+def _measured(
+    model: Model, batch: int, others: int, cancel: threading.Event | None, progress: Callable[[float], None]
+) -> float:
     assert model.path is not None
     feed = open_model(model.path).random_feed(batch)  # the file is without pre- and postprocessing
     session = _session(str(model.path))
@@ -108,13 +116,20 @@ def _measured(model: Model, batch: int, others: int, cancel: threading.Event | N
                 raise RuntimeError("the other process ended")
         others_at_work = [psutil.Process(process.pid) for process in processes]
         end = time.perf_counter() + ROUNDS_SECONDS
+
+        def told() -> None:
+            done, left = len(alone) + len(beside), max(0.0, end - time.perf_counter())
+            progress(min(done / (2 * FEWEST_ROUNDS), max(done / (2 * MOST_ROUNDS), 1 - left / ROUNDS_SECONDS)))
+
         while len(beside) < FEWEST_ROUNDS or (time.perf_counter() < end and len(beside) < MOST_ROUNDS):
             for other in others_at_work:
                 other.suspend()
             alone.append(_seconds(session, feed, cancel))
+            told()
             for other in others_at_work:
                 other.resume()
             beside.append(_seconds(session, feed, cancel))
+            told()
     finally:
         for process in processes:
             process.kill()
