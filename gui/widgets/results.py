@@ -22,7 +22,8 @@ RESULT_ROLE: Final = Qt.ItemDataRole.UserRole + 1
 PICTURE_ROLE: Final = Qt.ItemDataRole.UserRole + 2
 KEPT: Final = 240
 """Results that stay in the grid; older ones make room."""
-FLUSH_MS: Final = 80
+FLUSH_MS: Final = 250
+"""Painting tiles takes the processor from agents on this machine, and nobody reads more of them a second."""
 TILE: Final = QSize(216, 112)
 """The smallest tile; tiles widen to fill a row."""
 LOW: Final = 84
@@ -30,7 +31,7 @@ PICTURE: Final = 72
 
 
 class ResultsModel(QAbstractListModel):
-    """The newest results first. Arriving ones are gathered and shown together, at most a dozen times a second."""
+    """The newest results first. Arriving ones are gathered and shown together, a few times a second."""
 
     flushed = Signal()
 
